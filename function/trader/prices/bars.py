@@ -140,7 +140,8 @@ def _mend(prices: Mapping[str, Floats]) -> tuple[dict[str, Floats], NDArray[np.b
     opened, high, low = (np.where(is_given[name], prices[name], close) for name in PRICES[:3])
     top, bottom = np.where(opened > close, opened, close), np.where(opened < close, opened, close)
     slack_usd = ROUNDING_USD + ROUNDING_FRACTION * close
-    is_off = (top > high + slack_usd) | (bottom < low - slack_usd)
+    with np.errstate(invalid="ignore"):  # of an infinite close, which Series leaves out
+        is_off = (top > high + slack_usd) | (bottom < low - slack_usd)
     is_off = (is_off | ~is_given["open"] | ~is_given["high"] | ~is_given["low"]) & is_given["close"]
     high, low = np.where(high > top, high, top), np.where(low < bottom, low, bottom)
     return {"open": opened, "high": high, "low": low}, is_off

@@ -286,6 +286,15 @@ def test_a_bar_that_is_mended_is_as_good_as_others(file: Path) -> None:
     assert bars.denials == ()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("close", ["inf", "-inf", "0", "-3", ""])
+def test_a_bar_with_an_impossible_close_is_left_out_without_a_warning(file: Path, close: str) -> None:
+    file.write_text(table(HEADER, lambda bar: row(bar) if bar != BARS[5] else f"{bar.day},AAPL,1,2,1,{close},3"))
+    bars = ask(file)
+    assert len(bars.ohlv["AAPL"]) == len(bars.closes["AAPL"]) == len(BARS) - 1
+    assert 3 not in bars.ohlv["AAPL"][:, 3]
+
+
 def test_the_rest_of_a_bar_has_its_closes_day(file: Path) -> None:
     file.write_text(table(HEADER, lambda bar: row(bar, bar.day.day)))
     bars = ask(file)
