@@ -4,7 +4,6 @@ Each rule runs in processes of its own, as the command runs it. The line that is
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from scripts.rules.passed import find_obstacle
 from scripts.rules.report import BIG, ORDERS, WATCHED, Job, Report
 from scripts.rules.source import read_layer
 from scripts.rules.write import write
+from tests.whole_bars import read_example
 from trader.settings import SettingsError
 
 HEAD = "import numpy as np\nimport pandas as pd\n\nfrom trader.alpha.rule import *\n"
@@ -134,10 +134,8 @@ def make_rule_on_bars(lines: str) -> Mapping[str, str]:
 def test_the_rule_of_the_page_passes_on_bars_that_are_made_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = Path(__file__).parents[2] / "docs" / "how-to" / "own-rule.md"
-    (code,) = re.findall(r"```python\n(import pandas.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     Path("rules").mkdir()
-    Path("rules/breakout.py").write_text(code)
+    Path("rules/breakout.py").write_text(read_example())
     assert call_main(monkeypatch, SIGNAL="rules/breakout.py", JSON="1") == 0
     told = {each["check"]: each for each in json.loads(capsys.readouterr().out)["checks"]}
     assert {each["verdict"] for each in told.values()} == {"passed"}

@@ -1,7 +1,6 @@
 """A rule on whole bars decides the same everywhere: the page's example, on files with open, high, low and volume."""
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,13 @@ from scripts.lookahead import run as lookahead
 from scripts.lookahead.check import InProcess, check, choose_cuts, run_whole
 from scripts.lookahead.leaks import LEAKS, Leak
 from scripts.run import recomputing
-from scripts.testkit.made_up import make_up_bars
+from tests.whole_bars import SYMBOLS, read_example, write_bars
 from trader.alpha import loader
 from trader.journal.base import JournalError
-from trader.model import NEW_YORK, SAMPLE_PRICES, Code
-from trader.prices.bars import PRICES
-from trader.prices.file import FilePrices
+from trader.model import SAMPLE_PRICES, Code
 from trader.progress import no_progress
 from trader.wiring import open_journal
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "own-rule.md"
-SYMBOLS = ("AAPL", "XOM", "KO", "AMD")
 SMALL = {
     "SIGNAL": "rules/breakout.py",
     "UNIVERSE": ",".join(SYMBOLS),
@@ -39,28 +34,6 @@ SMALL = {
 }
 DAY = {"time": "2022-11-30T20:45:00Z"}
 """A slot at which some symbols have risen by more than their range."""
-
-
-def read_example() -> str:
-    """Return the rule on the page."""
-    (code,) = re.findall(r"```python\n(import pandas.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return str(code)
-
-
-def write_bars(path: Path) -> None:
-    """Write whole bars with the sample's closes, adjusted by a column: a split of KO, and a dividend of XOM."""
-    frames = []
-    for symbol in SYMBOLS:
-        closes = FilePrices(SAMPLE_PRICES).bars().clean.series[symbol].closes.iloc[-150:]
-        bars = make_up_bars(closes).round(4)
-        days = [each.astimezone(NEW_YORK).date() for each in bars.index]
-        number = np.arange(len(bars))
-        raw = np.where((symbol == "KO") & (number < 60), 2.0, 1.0)
-        factor = np.where((symbol == "XOM") & (number < 80), 0.98, 1.0) / raw
-        columns = {name: bars[name].to_numpy() * raw for name in PRICES}
-        more = {"adj_close": columns["close"] * factor, "volume": np.round(bars["volume"].to_numpy() / raw)}
-        frames.append(pd.DataFrame({"symbol": symbol, **columns, **more}, index=pd.Index(days, name="date")))
-    pd.concat(frames).to_csv(path)
 
 
 @pytest.fixture(autouse=True)
