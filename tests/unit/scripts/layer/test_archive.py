@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import ROOT
 from scripts.layer.archive import replace_file, sha256, unpack, write_zip
 from scripts.layer.package import FUNCTION, contents, package
 from scripts.layer.target import BrokenLayerError, LayerError
@@ -323,7 +324,7 @@ def function(tmp_path: Path) -> Path:
 
 
 def pack(folder: Path, zip_file: Path) -> set[str]:
-    return {entry.filename for entry in entries(package(folder, zip_file))}
+    return {entry.filename for entry in entries(package(folder, zip_file, rules=folder / "no rules"))}
 
 
 @pytest.fixture(scope="module")
@@ -338,10 +339,11 @@ def test_the_function_has_its_handler_and_its_data(name: str, real: Path) -> Non
     assert name in {entry.filename for entry in entries(real)}
 
 
-def test_the_function_has_all_modules_of_the_trader_and_nothing_else(real: Path) -> None:
+def test_the_function_has_all_modules_of_the_trader_the_rules_that_ship_and_nothing_else(real: Path) -> None:
     data = {"trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"}
     modules = {path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")}
-    assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data}
+    rules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rules").glob("*.py")}
+    assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data, *rules}
 
 
 def test_the_function_brings_the_own_rules_along_in_their_folder(tmp_path: Path) -> None:
