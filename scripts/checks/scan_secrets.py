@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detect_secrets.core.scan import get_plugins
 from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.filters.heuristic import is_indirect_reference
 from detect_secrets.plugins import keyword
 from detect_secrets.plugins.aws import AWSKeyDetector
 from detect_secrets.plugins.base import RegexBasedDetector
 from detect_secrets.plugins.private_key import PrivateKeyDetector
-from detect_secrets.settings import transient_settings
+from detect_secrets.settings import get_plugins, transient_settings
 from rich.text import Text
 
 from scripts import ROOT, console
