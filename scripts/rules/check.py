@@ -101,6 +101,9 @@ def _judge_kind(kind: str, report: Report) -> Line:
         return Line(KINDS[kind], *_not_tried(report.stopped, is_first=kind == SAMPLE))
     count = sum(len(each.insights) for each in tried)
     at = f" at {len(tried)} slots" if len(tried) > 1 else ""
+    if kind == SAMPLE and not count:
+        silent = "it said nothing of any symbol, so nothing of what follows says much"
+        return Line(KINDS[kind], Verdict.PASSED, f"0 insights{at}: {silent}")
     made_up = "; opens, highs, lows and volumes are made up" if report.ohlcv and kind == SAMPLE else ""
     return Line(KINDS[kind], Verdict.PASSED, f"{format_count(count, 'insight')}{at}{made_up}")
 

@@ -59,11 +59,25 @@ def make_sample(
     table = closes if len(_find_longest(closes)) > bars + SLOTS else make_closes(len(closes), bars + 60)
     length = len(_find_longest(table))
     trials = []
-    for number, end in enumerate(np.linspace(bars + 1, length - 1, SLOTS).astype(int)):
+    ends = np.linspace(bars + 1, length - 1, SLOTS).astype(int)
+    ends[1::2] = [find_month(_find_longest(table), int(end), bars + 1) for end in ends[1::2]]
+    for number, end in enumerate(ends):
         seen = {symbol: each.iloc[max(0, int(end) - bars) : int(end)] for symbol, each in table.items()}
         shown = seen if has_future else {symbol: each.copy() for symbol, each in seen.items()}
         trials.append(Trial(SAMPLE, make_view(shown, rule, is_holding=number % 2 == 1)))
     return trials
+
+
+def find_month(closes: Closes, end: int, least: int) -> int:
+    """Return how many closes there are up to the first day of the month that the last of `end` closes lies in.
+
+    Rules that change what they hold once a month decide there. It is the next month's if there are fewer than `least`.
+    """
+    months = pd.DatetimeIndex(closes.index).tz_convert(NEW_YORK).strftime("%Y-%m").to_numpy()
+    firsts = np.flatnonzero(months[1:] != months[:-1]) + 2  # the closes up to the first one of a month, counted
+    usable = firsts[firsts >= least]
+    earlier = usable[usable <= end]
+    return int(earlier[-1] if len(earlier) else usable[0] if len(usable) else end)
 
 
 def make_awkward(closes: Mapping[str, Closes], rule: AlphaModel, bars: int) -> Iterator[Trial]:

@@ -113,3 +113,10 @@ def test_a_test_of_a_rule_gives_bars_or_lets_them_be_made_up(folder: Path) -> No
     found = decide("mine.py", {"KO": given})["KO"]
     assert found.gap_fraction == pytest.approx(3)
     assert found.reason == "7 shares"
+
+
+def test_half_of_the_slots_are_on_the_first_day_of_a_month_because_some_rules_decide_only_there() -> None:
+    closes = views.make_closes(3, 400)
+    index = pd.DatetimeIndex(closes["S000"].index).tz_convert("America/New_York")
+    firsts = [end for end in range(1, 401) if end == 1 or index[end - 1].month != index[end - 2].month]
+    assert views.find_month(closes["S000"], 390, 50) == max(end for end in firsts if end <= 390)
