@@ -167,8 +167,8 @@ BUGS = {
     ),
     "a protective stop is good for the day": Bug(
         "trader/broker/alpaca.py",
-        'body |= {"time_in_force": "gtc", "stop_price"',
-        'body |= {"stop_price"',
+        'lasting = "gtc" if order.is_whole else "day"',
+        'lasting = "day"',
         ["a stop is missing: and the market is closed"],
         frozenset({"stop"}),
     ),
