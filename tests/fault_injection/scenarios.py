@@ -36,6 +36,9 @@ DELIVERY, CLOCK, MARKET, OWNER = "delivery", "clock", "market", "owner"
 ACCOUNT, ORDER, MACHINE, EVERYBODY = "account", "order", "machine", "every service"
 MINUTE = timedelta(minutes=1)
 
+SHORT_TIMEOUT_S = 18
+"""A timeout that the function runs into: above a cold start, and below the clients' own timeouts."""
+
 
 def deliver(*events: Event, at_once: bool = False, expected: str = "", words: str = "") -> Scenario:
     """Return a scenario that delivers events in this order, or all at once.
@@ -307,6 +310,8 @@ def time_out(call: str, skip: int = 0) -> Scenario:
         )
         result.met = bool(harness.met) and all(answer.error for answer in result.answers)
         result.orders = len(harness.alpaca.accepted)
+        harness.timeout_s = TIMEOUT_S  # the next slot must not run into the short timeout on a busy machine
+        harness.restart()
         return check_next_slot(harness, audit, result, promised_s=TIMEOUT_S)
 
     return scenario
@@ -425,9 +430,14 @@ def cases() -> Iterator[Case]:
         "DELETE /orders": "a cancellation",
         "GET /clock": "the clock request",
     }.items():
-        yield case(MACHINE, f"timeout while {name} is pending", time_out(f"alpaca {call}"), timeout_s=18)
-    yield case(MACHINE, "timeout while the second order is pending", time_out("alpaca POST /orders", 1), timeout_s=18)
-    yield case(MACHINE, "timeout while the record is written", time_out("s3 PUT record"), timeout_s=18)
+        yield case(MACHINE, f"timeout while {name} is pending", time_out(f"alpaca {call}"), timeout_s=SHORT_TIMEOUT_S)
+    yield case(
+        MACHINE,
+        "timeout while the second order is pending",
+        time_out("alpaca POST /orders", 1),
+        timeout_s=SHORT_TIMEOUT_S,
+    )
+    yield case(MACHINE, "timeout while the record is written", time_out("s3 PUT record"), timeout_s=SHORT_TIMEOUT_S)
     if not left_out():
         yield case(MACHINE, "/tmp is full", run_on_full_disk, wrapper=make_full_disk, engine="prophet")
 
