@@ -287,9 +287,7 @@ def hang_after_first_order(harness: Harness) -> ScenarioResult:
 
 def check_duration(result: ScenarioResult, seconds: float) -> None:
     """Note how long a slot without answers took, and check that it ended by itself in time."""
-    result.note = next(
-        (f"ended within {limit} s" for limit in (120, 240) if seconds < limit), f"took {seconds:.0f} s"
-    )
+    result.note = next((f"ended within {limit} s" for limit in (120, 240) if seconds < limit), f"took {seconds:.0f} s")
     was_ended = any("timed out after" in answer.error or answer.status == "timed out" for answer in result.answers)
     if seconds > TIMEOUT_S - 10 or was_ended:
         result.violations.append(f"late: it took {seconds:.0f} s, but the function has {TIMEOUT_S}")
