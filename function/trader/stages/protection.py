@@ -176,16 +176,23 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     by_setting_usd = entry.filled_price_usd / ratio * (1 - settings.stop_loss_fraction)
     known = [each for order in ours for each in (order, *order.legs)]
     return Lot(
-        quantity=min(position.quantity, _round(left * ratio)),
+        quantity=_settle_quantity(left * ratio, position.quantity, is_split=ratio != 1),
         stop_usd=float(round_to_tick(max([by_setting_usd, *(stop for stop in stops if stop is not None)]))),
         order_ids=frozenset(each.order_id for each in known),
     )
 
 
-def _round(quantity: float) -> float:
-    """Return a quantity without the rounding of the sums that it comes from."""
-    whole = round(quantity)
-    return float(whole) if abs(quantity - whole) < LEAST_QUANTITY else round(quantity, DECIMALS)
+def _settle_quantity(quantity: float, held: float, *, is_split: bool) -> float:
+    """Return how many shares of a holding are a lot's, without the rounding of sums, or of a split's prices.
+
+    The ratio of a split is that of two prices, one of which the broker rounds, so that it is exact to TOLERANCE only.
+    """
+    if held.is_integer() and (is_split or abs(quantity - round(quantity)) <= LEAST_QUANTITY):
+        return min(held, float(round(quantity)))
+    if abs(quantity - held) <= (TOLERANCE * held if is_split else LEAST_QUANTITY):
+        return held
+    nearest = float(round(quantity))
+    return min(held, nearest if abs(quantity - nearest) <= LEAST_QUANTITY else round(quantity, DECIMALS))
 
 
 def count_left(entry: Order, later: Sequence[Order], strategy: str) -> float:

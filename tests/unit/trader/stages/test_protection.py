@@ -477,6 +477,16 @@ def test_a_part_of_a_share_that_somebody_else_bought_does_not_keep_the_bots_shar
     assert guarded.sent == [("A", "stop", 90, STOP)]
 
 
+@pytest.mark.parametrize("average", ["33.333333", "33.3333", "33.33", "33.34"])
+def test_after_a_split_whole_shares_stay_whole_however_the_broker_rounds_what_was_paid(average: str) -> None:
+    guarded = Guarded.bare("A", quantity=100)
+    guarded.alpaca.split("A", 3)
+    real = guarded.alpaca._position_json
+    guarded.alpaca._position_json = lambda symbol: {**real(symbol), "avg_entry_price": average}  # type: ignore[method-assign]
+    guarded.protect()
+    assert [(float(each.quantity), each.time_in_force) for each in guarded.alpaca.open_orders("A")] == [(300.0, "gtc")]
+
+
 def test_a_part_of_a_share_that_a_split_leaves_gets_a_stop_for_the_day() -> None:
     guarded = Guarded.bare("A", quantity=45)
     guarded.alpaca.split("A", 1.5)
