@@ -4,15 +4,23 @@ The symbol rises gently for 120 bars. A price a few percent lower is far below t
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
+from trader import wiring
+from trader.app import Invocation
+from trader.broker.base import OrderHistory
+from trader.journal.base import Run
+from trader.journal.entry import Journal
 from trader.model import NEW_YORK, Report
+from trader.stages.pipeline import RunServices
 
 BARS = 120
 FIRST = date(2026, 11, 9)
@@ -35,6 +43,23 @@ def bars_before(moment: datetime, interval: str, count: int) -> list[datetime]:
     opens = [datetime.combine(each.date(), OPEN, NEW_YORK) for each in days]
     starts = [each + number * timedelta(minutes=15) for each in opens for number in range(26)]
     return [each for each in starts if each <= moment][-count:]
+
+
+def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs wait for the stand-in for Alpaca only as long as it needs."""
+    monkeypatch.setattr("trader.broker.sending.PAUSE_S", 0.0)
+    monkeypatch.setattr("trader.broker.waiting.PAUSES_S", (0.02,))
+    monkeypatch.setattr("trader.broker.waiting.CANCEL_TIME_S", 0.1)
+    monkeypatch.setattr("trader.stages.protection.CANCEL_TIME_S", 0.1)
+    monkeypatch.setattr("trader.stages.protection.SALE_TIME_S", 0.1)
+    monkeypatch.setattr("trader.stages.execution.FREE_TIME_S", 0.3)
+    make_services = wiring.make_services
+
+    def make_hasty(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
+        services, history = make_services(run, invocation, journal)
+        return replace(services, fill_time_s=0.1), history
+
+    monkeypatch.setattr(wiring, "make_services", make_hasty)
 
 
 class SeveralDays:

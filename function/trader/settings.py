@@ -12,7 +12,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from trader.alpha import loader, own
-from trader.alpha.base import RuleError
+from trader.alpha.base import Facts, RuleError
 from trader.alpha.rule import PREFIX
 from trader.logs import keep_secrets
 from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName, Shares, Sizing
@@ -354,9 +354,7 @@ class Settings:
             names = ("STOP_LOSS_FRACTION", "TAKE_PROFIT_FRACTION")
             yield _problem(f"{' and '.join(names)} {rule}", *names)
         with suppress(RuleError):  # which _read_rule reports
-            yield from self._short_history()
-            yield from self._idle_sizes()
-            yield from self._other_bars()
+            yield from self._contradict_rule(loader.facts(self.signal, dict(self.rule_parameters)))
         if self.shares is Shares.FRACTIONAL and self.daily_at and self.stop_loss_fraction:
             yield _problem(
                 f"SHARES=fractional: DAILY_AT={self.daily_at} leaves holdings without a stop from the opening on, "
@@ -365,29 +363,25 @@ class Settings:
                 "DAILY_AT",
             )
 
-    def _short_history(self) -> Iterator[Problem]:
-        if self.history_bars < (min_bars := loader.facts(self.signal, dict(self.rule_parameters)).min_bars):
-            text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {min_bars}"
+    def _contradict_rule(self, rule: Facts) -> Iterator[Problem]:
+        """Yield the settings that do not go with the rule."""
+        if self.history_bars < rule.min_bars:
+            text = f"HISTORY_BARS={self.history_bars}: SIGNAL={self.signal} needs at least {rule.min_bars}"
             yield _problem(text, "HISTORY_BARS", "SIGNAL")
-
-    def _other_bars(self) -> Iterator[Problem]:
-        wanted = loader.facts(self.signal, dict(self.rule_parameters)).bar_interval
-        if wanted and wanted != self.bar_interval:
-            text = f"BAR_INTERVAL={self.bar_interval}: SIGNAL={self.signal} is made for bars of {wanted}"
-            yield _problem(text, "BAR_INTERVAL", "SIGNAL")
-
-    def _idle_sizes(self) -> Iterator[Problem]:
-        shares = loader.facts(self.signal, dict(self.rule_parameters)).shares_per_order
-        chosen = {"SIZING": self.sizing, "SHARES": self.shares}
-        for name in [name for name in chosen if chosen[name] is not getattr(Settings, name.lower())]:
-            if shares is not None:
-                text = f"{name}={chosen[name]}: SIGNAL={self.signal} buys {shares} share{'s' * (shares != 1)} each time"
-                yield _problem(text, name, "SIGNAL")
-        if shares is not None:
-            return
-        if self.sizing is Sizing.WEIGHT and not own.is_file(self.signal):
+        if (shares := rule.shares_per_order) is not None:
+            for name, chosen, default in (
+                ("SIZING", self.sizing, Sizing.EQUAL),
+                ("SHARES", self.shares, Shares.WHOLE),
+            ):
+                if chosen is not default:
+                    text = f"{name}={chosen}: SIGNAL={self.signal} buys {shares} share{'s' * (shares != 1)} each time"
+                    yield _problem(text, name, "SIGNAL")
+        elif self.sizing is Sizing.WEIGHT and not own.is_file(self.signal):
             text = f"SIZING=weight: SIGNAL={self.signal} gives no weights; a rule of your own can"
             yield _problem(text, "SIZING", "SIGNAL")
+        if rule.bar_interval and rule.bar_interval != self.bar_interval:
+            text = f"BAR_INTERVAL={self.bar_interval}: SIGNAL={self.signal} is made for bars of {rule.bar_interval}"
+            yield _problem(text, "BAR_INTERVAL", "SIGNAL")
 
     def _wrong_hosts(self) -> Iterator[Problem]:
         host = (urlsplit(self.apca_api_base_url).hostname or "").rstrip(".")

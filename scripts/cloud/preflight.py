@@ -257,8 +257,13 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
         Settings.from_env(environment, lambda names: {each: known[each] for each in names if each in known})
     except SettingsError as error:
         problems += [problem for problem in error.problems if not problem.startswith(tuple(unread))]
-    strangers = [each for each in environment if each not in variables() and not re.fullmatch(OTHERS, each)]
-    strangers = [each for each in strangers if not each.startswith(PREFIX)]  # of own rules, which Settings looks at
+    known_names = variables()
+    strangers = [
+        each
+        for each in environment
+        # Parameters of own rules are what Settings looks at.
+        if each not in known_names and not each.startswith(PREFIX) and not re.fullmatch(OTHERS, each)
+    ]
     problems += [
         f"{each} is not a setting; docs/reference/settings.md lists all settings"
         for each in strangers

@@ -523,20 +523,20 @@ def _(told: Play) -> None:
     told.require_safe("AAA", "BBB", "CCC")
 
 
-@story(SMALL, "its stop is asked for, but Alpaca does not answer")
-def _(told: Play) -> None:
-    told.harness.env = FRACTIONAL
-    told.slot(BUY, faults=[Fault(ORDER_STOP, Kind.LOST)])
-    told.slot()
-    told.require_safe("AAA", "BBB", "CCC")
+def lose_first_stop(kind: Kind) -> Story:
+    """Return a story in which the order for the stop fails in a way, and the next slot makes it good."""
+
+    def tell(told: Play) -> None:
+        told.harness.env = FRACTIONAL
+        told.slot(BUY, faults=[Fault(ORDER_STOP, kind)])
+        told.slot()
+        told.require_safe("AAA", "BBB", "CCC")
+
+    return tell
 
 
-@story(SMALL, "killed between buy and stop")
-def _(told: Play) -> None:
-    told.harness.env = FRACTIONAL
-    told.slot(BUY, faults=[Fault(ORDER_STOP, Kind.KILL_BEFORE)])
-    told.slot()
-    told.require_safe("AAA", "BBB", "CCC")
+story(SMALL, "its stop is asked for, but Alpaca does not answer")(lose_first_stop(Kind.LOST))
+story(SMALL, "killed between buy and stop")(lose_first_stop(Kind.KILL_BEFORE))
 
 
 @story(SMALL, "the next morning below its stop")

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,9 @@ import pytest
 
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
-from tests.several_days import SeveralDays, at
-from trader import wiring
-from trader.app import Invocation
-from trader.broker.base import OrderHistory
-from trader.journal.base import Run
-from trader.journal.entry import Journal
+from tests.several_days import SeveralDays, at, shorten_waits
 from trader.model import Report
 from trader.stages import pipeline
-from trader.stages.pipeline import RunServices
 
 BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
 """Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
@@ -31,19 +24,7 @@ STOP = 101.37
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trader.broker.sending.PAUSE_S", 0.0)
-    monkeypatch.setattr("trader.broker.waiting.PAUSES_S", (0.02,))
-    monkeypatch.setattr("trader.broker.waiting.CANCEL_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.protection.CANCEL_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.protection.SALE_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.execution.FREE_TIME_S", 0.3)
-    make_services = wiring.make_services
-
-    def make_hasty(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
-        services, history = make_services(run, invocation, journal)
-        return replace(services, fill_time_s=0.1), history
-
-    monkeypatch.setattr(wiring, "make_services", make_hasty)
+    shorten_waits(monkeypatch)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,16 +12,12 @@ import pytest
 
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake, Answer
-from tests.several_days import SeveralDays, at
+from tests.several_days import SeveralDays, at, shorten_waits
 from trader import wiring
-from trader.app import Invocation
-from trader.broker.base import OrderHistory
-from trader.journal.base import JournalError, Run
-from trader.journal.entry import Journal
+from trader.journal.base import JournalError
 from trader.journal.stores import Folder
 from trader.model import BrokerError, Report
 from trader.stages import pipeline
-from trader.stages.pipeline import RunServices
 
 BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
 """Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
@@ -33,19 +28,7 @@ TWENTY = tuple(f"S{letter}" for letter in "ABCDEFGHIJKLMNOPQRST")
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trader.broker.sending.PAUSE_S", 0.0)
-    monkeypatch.setattr("trader.broker.waiting.PAUSES_S", (0.02,))
-    monkeypatch.setattr("trader.broker.waiting.CANCEL_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.protection.CANCEL_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.protection.SALE_TIME_S", 0.1)
-    monkeypatch.setattr("trader.stages.execution.FREE_TIME_S", 0.3)
-    make_services = wiring.make_services
-
-    def make_hasty(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:
-        services, history = make_services(run, invocation, journal)
-        return replace(services, fill_time_s=0.1), history
-
-    monkeypatch.setattr(wiring, "make_services", make_hasty)
+    shorten_waits(monkeypatch)
 
 
 @pytest.fixture

@@ -365,11 +365,11 @@ def find_buys(services: RunServices, symbols: Sequence[str]) -> dict[str, dateti
     """Return when each symbol was last bought, as far as the broker knows."""
     orders = services.broker.orders_of(symbols) if symbols else ()
     bought = {
-        order.symbol: order.filled_at
+        order.symbol: moment
         for order in reversed(orders)  # which come newest first
-        if order.side is Side.BUY and order.filled_quantity and order.filled_at
+        if order.side is Side.BUY and order.filled_quantity and (moment := order.filled_at)
     }
-    return {symbol: moment for symbol, moment in sorted(bought.items()) if moment}
+    return dict(sorted(bought.items()))
 
 
 def _is_stop(order: Order) -> bool:

@@ -129,7 +129,7 @@ def _sell(insight: Insight, held: float, shares: int | None) -> Target:
 
 
 def _buy(insight: Insight, part_usd: float, account: Account, settings: Settings, shares: int | None) -> Target:
-    max_usd = min(part_usd, settings.max_position_fraction * account.equity_usd, settings.max_order_usd)
+    max_usd = min(part_usd, max_buy_usd(account, settings))
     if shares is not None:
         wanted = float(shares)
     elif settings.stop_loss_fraction > 0 and settings.shares is Shares.WHOLE:  # brackets allow whole shares only
