@@ -23,6 +23,7 @@ from scripts.rules.views import Trial
 from scripts.rules.watch import Printed, Traces, Watch, each_line, list_names, take_traces
 from trader.alpha import loader, own
 from trader.alpha.base import AlphaModel, RuleError, View
+from trader.alpha.confinement import RuleTimeoutError
 from trader.model import Insight
 from trader.settings import Settings, SettingsError
 
@@ -78,6 +79,7 @@ class Trying:
         """Load the rule and try it. The report says what went wrong."""
         job = self._job
         own.COUNTS_PROCESSOR_TIME = True  # so that a busy machine refuses nobody
+        own.COPIES_VIEW = False  # so that a change can be seen, and later closes that are in memory are found
         own.LIMIT_S = MAX_LOADING_S
         random.seed(job.seed)
         np.random.seed(job.seed)
@@ -166,7 +168,7 @@ class Trying:
         try:
             return replace(tried, insights=[describe(each) for each in rule.insights(trial.view)])
         except RuleError as error:
-            if isinstance(error.__cause__, own._RuleTimeoutError):
+            if isinstance(error.__cause__, RuleTimeoutError):
                 raise _StoppedError(str(error)) from error
             return replace(tried, problem=str(error), is_refused=len(self._watch.found) > before)
 

@@ -26,8 +26,8 @@ import pandas as pd
 
 import trader
 from scripts.rules.report import Reach
-from trader.alpha import own
 from trader.alpha.base import RuleError, View
+from trader.alpha.confinement import Beside
 
 FILE, NETWORK, PROCESS, CLOCK, CHANCE, ENVIRONMENT = "file", "network", "process", "clock", "chance", "environment"
 REACHES = (FILE, NETWORK, PROCESS, CLOCK, CHANCE, ENVIRONMENT)
@@ -303,7 +303,7 @@ def list_names(module: ModuleType) -> Sequence[Mapping[str, object]]:
 
 def _find_beside(value: object) -> dict[str, Any] | None:
     names = vars(value) if isinstance(value, ModuleType) else getattr(value, "__globals__", None)
-    return names if isinstance(names, dict) and isinstance(names.get("__loader__"), own._Beside) else None
+    return names if isinstance(names, dict) and isinstance(names.get("__loader__"), Beside) else None
 
 
 def _list_state(names: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -26,6 +26,7 @@ from scripts.backtest.engine import backtest
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.uncertainty import Numbers
 from trader.alpha import own
+from trader.alpha.confinement import Sources
 
 type Figures = dict[str, Any]
 """The key figures of one backtest, float or None, and its RETURNS."""
@@ -58,7 +59,7 @@ class Job:
     options: Options
     panel: Packed
     table: Packed  # a list of results of `forecast`
-    rule: own.Sources = ()  # the files of an own rule, because a worker may have another folder, or another machine
+    rule: Sources = ()  # the files of an own rule, because a worker may have another folder, or another machine
 
 
 def pack(value: object) -> Packed:

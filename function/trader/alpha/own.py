@@ -2,29 +2,28 @@
 
 import ast
 import hashlib
-import math
-import signal
 import sys
-import threading
 import traceback
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path, PurePosixPath
 from types import CodeType, FrameType, ModuleType
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
+from trader.alpha.confinement import TAKEN, RuleTimeoutError, Sources, confine
 from trader.alpha.rule import ForecastKind, Insight, Parameter, Rule, View, find_parameters
+from trader.codec import MAX_NUMBER
 from trader.forecasting.base import ForecastSpec
+from trader.logs import MAX_CHARACTERS, one_line
 from trader.model import BAR_LENGTH, Direction
-
-type Sources = tuple[tuple[str, bytes], ...]
-"""The files of a rule by path, in the order of the paths: its own, and those beside it that it imports."""
 
 SUFFIX = ".py"
 """What tells a file from the name of a rule that ships with the project."""
@@ -35,10 +34,16 @@ LIMIT_S = 20.0
 COUNTS_PROCESSOR_TIME = False
 """Whether LIMIT_S is of the processor's time, which a busy machine does not lengthen, and not of the clock's."""
 
-MAX_REASON_CHARACTERS = 300
+COPIES_VIEW = True
+"""Whether a rule gets a copy of what it is shown. make check-rule shows it the original, to see what it does to it."""
+
+MAX_REASON_CHARACTERS, MAX_ERROR_CHARACTERS = 300, 300
 MIN_BARS, MAX_BARS = 1, 5_000
-TAKEN = frozenset({"trader", "scripts", "lambda_function", "numpy", "pandas", "prophet", "boto3", "yfinance"})
-"""Names of modules that an import in a rule, or in its test, must find as they are."""
+REAL = (float, int, np.floating, np.integer)
+"""The types of numbers."""
+
+BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""The categories of Unicode that break a line, control a terminal, or cannot be written."""
 
 FRACTIONS = {"weight_fraction": 1.0, "stop_loss_fraction": 1.0, "take_profit_fraction": 10.0}
 """What a buy may ask for, with the largest value."""
@@ -59,22 +64,16 @@ class OwnRule:
     def insights(self, view: base.View) -> Sequence[Insight]:
         """See AlphaModel. Raises RuleError if the rule fails, takes too long, or returns nonsense."""
         found: list[Insight] = []
-        try:
-            with _limit(LIMIT_S), _beside(self.sources):
-                decided = _iterate(
-                    self.rule(self.parameters).decide(
-                        View(view, ohlcv=self.facts.ohlcv, held_since=self.facts.held_since)
-                    )
-                )
-                for insight in decided:  # one by one: it may go on without end
-                    if problem := _find_problem(insight, view, found):
-                        break
-                    found.append(insight)
-                else:
-                    return found
-                where = _locate(decided, self.rule)
-        except (Exception, SystemExit, _RuleTimeoutError) as error:
-            raise RuleError(describe(error, self.path)) from error
+        shown = View(copy_view(view) if COPIES_VIEW else view, ohlcv=self.facts.ohlcv, held_since=self.facts.held_since)
+        with _blame(self.path), _confine(self.sources):
+            decided = _iterate(self.rule(self.parameters).decide(shown))
+            for insight in decided:  # one by one: it may go on without end
+                if problem := _find_problem(insight, view, found):
+                    break
+                found.append(_settle(insight))
+            else:
+                return found
+            where = _locate(decided, self.rule)
         raise RuleError(f"{where or self.path}: {problem}")
 
 
@@ -130,11 +129,9 @@ def complete(text: str, given: Mapping[str, str]) -> Mapping[str, float]:
 
 def _read_needs(rule: Rule, path: str) -> tuple[int, ForecastKind]:
     """Return how many bars a rule needs, and what forecast."""
-    try:
+    with _blame(path):
         bars: object = rule.bars
         kind: object = rule.forecast
-    except Exception as error:
-        raise RuleError(describe(error, path)) from error
     if isinstance(bars, bool) or not isinstance(bars, int) or not MIN_BARS <= bars <= MAX_BARS:
         raise _refuse(type(rule), "bars", path, bars, f"a whole number from {MIN_BARS} to {MAX_BARS}")
     if not isinstance(kind, ForecastKind):
@@ -227,6 +224,8 @@ def hash_sources(sources: Sources) -> str:
 def find(text: str) -> Path:
     """Return the path of a rule's file, which must be in the current folder. Raises RuleError."""
     path = PurePosixPath(text)
+    if path.as_posix() != text and text.isprintable():
+        raise RuleError(f"{text!r:.100} must be written without detours: {path.as_posix()!r:.100}")
     if path.is_absolute() or ".." in path.parts or "\\" in text or not text.isprintable():
         raise RuleError(f"{text!r:.100} must be a path within the current folder, such as rules/mine.py")
     file = Path(path)
@@ -270,8 +269,7 @@ def _find_beside(file: Path, name: str) -> Path | None:
 @cache
 def _execute(text: str, sources: Sources) -> type[Rule]:
     """Run a rule's file, and return the class that it defines."""
-    with _beside(sources):
-        module = _run(text, dict(sources)[text], f"{PurePosixPath(text).stem}_{hash_sources(sources)[:8]}")
+    module = _run(text, sources, f"{PurePosixPath(text).stem}_{hash_sources(sources)[:8]}")
     found = [
         each
         for each in vars(module).values()
@@ -285,89 +283,67 @@ def _execute(text: str, sources: Sources) -> type[Rule]:
     return found[0]
 
 
-def _run(path: str, source: bytes, name: str) -> ModuleType:
-    """Run a file as a module of this name. Raises RuleError, which names the line."""
+def _run(path: str, sources: Sources, name: str) -> ModuleType:
+    """Run a rule's file as a module of this name. Raises RuleError, which names the line."""
     module = ModuleType(name)
     module.__file__ = path
     try:
-        code = compile(source, path, "exec")
+        code = compile(dict(sources)[path], path, "exec")
     except (SyntaxError, ValueError) as error:
         where = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise RuleError(f"{path}{where}: {getattr(error, 'msg', error)}") from None
     sys.modules[name] = module  # dataclasses look their module up
-    try:
-        with _limit(LIMIT_S):
-            exec(code, vars(module))  # noqa: S102 the file is the owner's own program
-    except (Exception, SystemExit, _RuleTimeoutError) as error:
-        raise RuleError(describe(error, path)) from error
+    with _blame(path), _confine(sources):
+        exec(code, vars(module))  # noqa: S102 the file is the owner's own program
     return module
-
-
-class _Beside(MetaPathFinder, Loader):
-    """Finds the modules beside a rule, after those of Python and of the bot."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sources = {PurePosixPath(path).stem: (path, source) for path, source in sources}
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 as importlib calls it
-        return ModuleSpec(fullname, self) if fullname in self._sources else None
-
-    def exec_module(self, module: ModuleType) -> None:
-        path, source = self._sources[module.__name__]
-        exec(compile(source, path, "exec"), vars(module))  # noqa: S102 the file is the owner's own program
-
-
-@contextmanager
-def _beside(sources: Sources) -> Iterator[None]:
-    """Let a rule import what stands beside it; afterwards, another rule may import other files of the same names."""
-    finder = _Beside(sources)
-    sys.meta_path.append(finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
-        for name in [name for name, each in sys.modules.items() if getattr(each, "__loader__", None) is finder]:
-            del sys.modules[name]
 
 
 # --- what it does ----------------------------------------------------------------------------------------------------
 
 
-class _RuleTimeoutError(BaseException):
-    """A rule took too long. It is no Exception, which a rule's own handlers could take for one of theirs."""
+@contextmanager
+def _confine(sources: Sources) -> Iterator[None]:
+    with confine(sources, LIMIT_S, counts_processor_time=COUNTS_PROCESSOR_TIME):
+        yield
 
 
 @contextmanager
-def _limit(limit_s: float) -> Iterator[None]:
-    """Interrupt the block after a time, where the system can: in the main thread, on Linux and macOS."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise _RuleTimeoutError(f"it took longer than {limit_s:g} s")
-
-    timer, number = signal.ITIMER_REAL, signal.SIGALRM
-    if COUNTS_PROCESSOR_TIME:
-        timer, number = signal.ITIMER_PROF, signal.SIGPROF
-    before = signal.signal(number, stop)
-    signal.setitimer(timer, limit_s)
+def _blame(path: str) -> Iterator[None]:
+    """Turn whatever a rule raises into a RuleError, but for the user's own interrupt."""
     try:
         yield
-    finally:
-        signal.setitimer(timer, 0)
-        signal.signal(number, before)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # of any class: the rule may define its own
+        raise RuleError(describe(error, path)) from _bound(error)
 
 
 def describe(error: BaseException, path: str) -> str:
-    """Say where in a rule's file an error was raised, and what it is."""
+    """Say where in a rule's file an error was raised, and what it is, in one line that is not too long."""
     causes = (error, error.__cause__) if error.__cause__ else (error,)  # Python itself turns some errors into others
     seen = [frame for each in causes for frame in traceback.extract_tb(each.__traceback__)]
     frames = [frame for frame in seen if _is_beside(frame.filename, path)]
     where = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else path
-    if isinstance(error, _RuleTimeoutError | RuleError):
-        return f"{where}: {error}"
-    return f"{where}: {type(error).__name__}: {error}"
+    text = one_line(_read_text(error), MAX_ERROR_CHARACTERS)
+    if isinstance(error, RuleTimeoutError | RuleError):
+        return f"{where}: {text}"
+    return f"{where}: {one_line(type(error).__name__, MAX_ERROR_CHARACTERS)}: {text}"
+
+
+def _read_text(error: BaseException) -> str:
+    """Return the text of an error; its class may be the rule's own, and fail at that."""
+    try:
+        return str(error)
+    except Exception as other:
+        return f"its text cannot be read ({type(other).__name__})"
+
+
+def _bound(error: BaseException) -> BaseException:
+    """Return an error for the log, without the rest of a text that is very long."""
+    text = _read_text(error)
+    if len(text) <= MAX_CHARACTERS:
+        return error
+    return RuleError(f"{type(error).__name__}: {text[:MAX_CHARACTERS]}…").with_traceback(error.__traceback__)
 
 
 def _iterate(decided: object) -> Iterable[Any]:
@@ -389,12 +365,46 @@ def _is_beside(filename: str, path: str) -> bool:
 
 
 def _is_fraction(value: object, limit: float) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and 0 < value <= limit
+    return isinstance(value, REAL) and not isinstance(value, bool) and bool(0 < value <= limit)
+
+
+def copy_view(view: base.View) -> base.View:
+    """Return a view that shares nothing with another one that can be written to, be it by force."""
+    indexes = {id(each.index): each.index.copy(deep=True) for each in view.closes.values()}  # most symbols share one
+    return replace(
+        view,
+        closes={
+            symbol: pd.Series(np.array(each), index=indexes[id(each.index)], name=each.name)
+            for symbol, each in view.closes.items()
+        },
+        forecasts={symbol: replace(each) for symbol, each in view.forecasts.items()},
+        positions={symbol: replace(each) for symbol, each in view.positions.items()},
+        bought_at=dict(view.bought_at),
+        ohlv={symbol: each.copy() for symbol, each in view.ohlv.items()},
+    )
+
+
+def _settle(insight: Insight) -> Insight:
+    """Return an insight with plain numbers: NumPy's cannot be written to a record."""
+    return replace(
+        insight,
+        symbol=str(insight.symbol),
+        price_usd=float(insight.price_usd),
+        gap_fraction=float(insight.gap_fraction),
+        reason=str(insight.reason),
+        weight_fraction=_to_float(insight.weight_fraction),
+        stop_loss_fraction=_to_float(insight.stop_loss_fraction),
+        take_profit_fraction=_to_float(insight.take_profit_fraction),
+    )
+
+
+def _to_float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -> str:
     """Return what is wrong with an insight; empty if nothing is."""
-    if not isinstance(insight, Insight):
+    if type(insight) is not Insight:  # a class on it could have fields that no record knows
         return f"decide() returned {insight!r:.80}; it must return insights, as view.judge() makes them"
     closes = view.closes.get(insight.symbol)
     if closes is None:
@@ -404,8 +414,9 @@ def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -
     direction: object = insight.direction
     if not isinstance(direction, Direction):
         return f"the direction of {insight.symbol} is {direction!r:.40}; make insights with view.judge()"
-    if not math.isfinite(insight.gap_fraction):
-        return f"the strength of {insight.symbol} is {insight.gap_fraction}; it must be a number"
+    strength: object = insight.gap_fraction
+    if not isinstance(strength, REAL) or not -MAX_NUMBER <= strength <= MAX_NUMBER:
+        return f"the strength of {insight.symbol} is {strength!r:.40}; it must be a number of at most {MAX_NUMBER:g}"
     if insight.price_usd != float(closes.iloc[-1]):
         return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {float(closes.iloc[-1])}"
     for name, limit in FRACTIONS.items():
@@ -415,6 +426,8 @@ def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -
     reason: object = insight.reason
     if not isinstance(reason, str) or not reason.strip():
         return f"the insight on {insight.symbol} has no reason; a sentence is needed"
+    if (bad := next((each for each in reason if unicodedata.category(each) in BREAKING), None)) is not None:
+        return f"the reason on {insight.symbol} contains {bad!r}; it must be one line of text"
     if len(reason) > MAX_REASON_CHARACTERS:
         return f"the reason on {insight.symbol} has {len(reason):,} characters; at most {MAX_REASON_CHARACTERS}"
     return ""

@@ -1,8 +1,14 @@
 """A rule from a file: what it may be, what it is shown, and what happens when it is wrong."""
 
-from dataclasses import replace
+import decimal
+import re
+import traceback
+import warnings
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from textwrap import dedent, indent
+from types import NoneType
 
 import numpy as np
 import pandas as pd
@@ -11,7 +17,7 @@ import pytest
 from tests.builders import daily, settings
 from trader.alpha import loader, own
 from trader.alpha.base import RuleError, View
-from trader.model import Direction, Ohlv, Position
+from trader.model import OHLV, Direction, Ohlv, Position
 from trader.settings import Settings, SettingsError
 
 HEAD = "from trader.alpha.rule import *\n\n\n"
@@ -100,6 +106,64 @@ def test_a_rule_imports_what_stands_beside_it() -> None:
         "yield view.judge('KO', rise(view.closes['KO']), reason='it rose')"
     )
     assert decide(body) == [("KO", Direction.FLAT, "it rose")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from rules.rising import rise",
+        "import rules.rising",
+        "__import__('rules.rising')",
+        "import other",
+        "import pack",
+    ],
+)
+def test_a_rule_imports_nothing_else_from_the_folder(line: str) -> None:
+    for name in ("rules/rising.py", "other.py", "pack/__init__.py"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("def rise(): return 1\n")
+    with pytest.raises(
+        SettingsError, match=r"rules/mine.py, line 4: ImportError: \w+ is in the current folder"
+    ) as refused:
+        settings(SIGNAL=write(f"{line}\n\n{RISING}"))
+    assert "write `import NAME` for a file that stands beside the rule" in str(refused.value)
+
+
+def test_a_folder_with_the_name_of_a_package_does_not_hide_it() -> None:
+    Path("scipy").mkdir()
+    assert settings(SIGNAL=write(f"import scipy\n\n{RISING}"))
+
+
+def test_a_rule_in_the_folder_itself_imports_what_stands_beside_it() -> None:
+    Path("indicators_of_mine.py").write_text("def rise(closes):\n    return 1\n")
+    Path("mine.py").write_text(f"import indicators_of_mine\n{HEAD}{RISING}")
+    assert [path for path, _ in own.list_sources("mine.py")] == ["indicators_of_mine.py", "mine.py"]
+    assert settings(SIGNAL="mine.py")
+
+
+def test_insights_hold_plain_numbers_only() -> None:
+    top = "import numpy as np\n\n"
+    line = (
+        "price = np.float32(view.closes['KO'].iloc[-1])\n"
+        "yield Insight(symbol=np.str_('KO'), direction=view.judge('KO', 0, reason='x').direction, price_usd=price,"
+        " gap_fraction=np.float32(0.5), reason=np.str_('r'), weight_fraction=np.float32(0.25))"
+    )
+    rule = loader.load(settings(SIGNAL=write(top + deciding(line))))
+    (insight,) = rule.insights(view())
+    values = [getattr(insight, each.name) for each in fields(insight)]
+    assert {type(each) for each in values} == {str, float, Direction, NoneType}
+
+
+def test_an_insight_of_a_class_of_its_own_is_refused() -> None:
+    top = (
+        "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass More(Insight):\n    extra: int = 1\n\n\n"
+    )
+    line = (
+        "made = view.judge('KO', 1, reason='x')\n"
+        "yield More(symbol='KO', direction=made.direction, price_usd=made.price_usd, gap_fraction=1.0, reason='x')"
+    )
+    with pytest.raises(RuleError, match=r"it must return insights, as view\.judge"):
+        decide(top + deciding(line))
 
 
 def test_each_slot_begins_with_a_new_rule() -> None:
@@ -314,6 +378,9 @@ def test_a_file_without_a_usable_rule_is_refused(body: str, problem: str) -> Non
         ("rules/none.py", "there is no file rules/none.py"),
         ("/etc/rule.py", "must be a path within the current folder"),
         ("../rule.py", "must be a path within the current folder"),
+        ("./rules/none.py", "must be written without detours: 'rules/none.py'"),
+        ("rules//none.py", "must be written without detours: 'rules/none.py'"),
+        ("rules/./none.py", "must be written without detours: 'rules/none.py'"),
         ("rules", "must be one of trend, interval, horizon, or the path of a file such as rules/mine.py"),
     ],
 )
@@ -362,7 +429,10 @@ def test_a_file_with_the_name_of_a_module_is_refused() -> None:
         ("for _ in range(2): yield view.judge('KO', 1, reason='x')", "two insights on KO"),
         ("yield view.judge('KO', float('nan'), reason='x')", "the strength of KO is nan; it must be a number"),
         ("yield view.judge('KO', 1, up=True, down=True, reason='x')", "line 8: KO is both up and down"),
+        ("yield view.judge('KO', 1.1e15, reason='x')", "the strength of KO is 1100000000000000.0; it must be a number"),
         ("yield view.judge('KO', 1, reason=' ')", "the insight on KO has no reason"),
+        ("yield view.judge('KO', 1, reason='a\\nb')", r"the reason on KO contains '\n'; it must be one line"),
+        ("yield view.judge('KO', 1, reason='a\\ud800')", r"the reason on KO contains '\ud800'; it must be one line"),
         ("yield view.judge('KO', 1, reason='x' * 301)", "the reason on KO has 301 characters; at most 300"),
         ("return None", "line 7: decide() returned None; it must return insights"),
         ("next(iter([]))\nyield 5", "line 8: RuntimeError: generator raised StopIteration"),
@@ -376,16 +446,38 @@ def test_what_is_wrong_is_named_with_its_line(line: str, problem: str) -> None:
     assert problem in str(failed.value)
 
 
-def test_a_rule_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def stop(lines: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the error of a rule with 0.1 s for its decision; loading it may take longer on a busy machine."""
+    rule = loader.load(settings(SIGNAL=write(deciding(lines))))
     monkeypatch.setattr(own, "LIMIT_S", 0.1)
-    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
-        decide(deciding("while True: pass"))
+    with pytest.raises(RuleError) as failed:
+        rule.insights(view())
+    return str(failed.value)
 
 
-def test_a_rule_that_hangs_is_stopped_though_it_catches_all_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "LIMIT_S", 0.1)
-    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
-        decide(deciding("while True:\n    try: list(range(1000))\n    except Exception: pass"))
+STOPPED = re.compile(r"rules/mine.py, line \d+: it took longer than 0.1 s")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "while True: pass",
+        "while True:\n    try: list(range(1000))\n    except Exception: pass",
+        "while True:\n    try: list(range(1000))\n    except: pass",
+        "while True:\n    try:\n        while True: list(range(1000))\n    except BaseException: continue",
+        "try:\n    while True: list(range(1000))\nfinally:\n    while True: list(range(1000))",
+        "try:\n    while True: list(range(1000))\nexcept BaseException:\n    return []",
+        "def again():\n    try:\n        while True: list(range(1000))\n    except: again()\nagain()",
+    ],
+)
+def test_a_rule_that_hangs_is_stopped_whatever_it_catches(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert STOPPED.fullmatch(stop(lines, monkeypatch))
+
+
+def test_a_rule_that_was_stopped_can_be_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop("while True:\n    try: list(range(1000))\n    except: pass", monkeypatch)
+    monkeypatch.setattr(own, "LIMIT_S", 20.0)
+    assert decide(RISING)
 
 
 def test_a_file_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -397,18 +489,97 @@ def test_a_file_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
 WAITING = "import time\ntime.sleep(0.3)\nyield view.judge('KO', 1, reason='it waited')"
 
 
-def test_a_check_counts_what_the_rule_computes_and_not_what_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_does_not_count_what_the_rule_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = loader.load(settings(SIGNAL=write(deciding(WAITING))))
     monkeypatch.setattr(own, "LIMIT_S", 0.1)
     monkeypatch.setattr(own, "COUNTS_PROCESSOR_TIME", True)
-    assert decide(deciding(WAITING))[0][2] == "it waited"
-    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
-        decide(deciding("while True: pass"))
+    assert rule.insights(view())[0].reason == "it waited"
+
+
+def test_a_check_counts_what_the_rule_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "COUNTS_PROCESSOR_TIME", True)
+    assert STOPPED.fullmatch(stop("while True: pass", monkeypatch))
 
 
 def test_a_run_counts_what_the_rule_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "LIMIT_S", 0.1)
-    with pytest.raises(RuleError, match=r"rules/mine.py, line \d+: it took longer than 0.1 s"):
-        decide(deciding(WAITING))
+    assert STOPPED.fullmatch(stop(WAITING, monkeypatch))
+
+
+# --- what it cannot change -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "for c in view.closes.values():\n    a = c.to_numpy()\n    a.flags.writeable = True\n    a[:] = 1.0",
+        "for c in view._seen.closes.values(): c.iloc[-1] = 1.0",
+        "for c in view._seen.closes.values(): c.index.asi8.view()[:] = 0",
+        "view._seen.closes.clear()",
+        "for b in view._seen.ohlv.values(): b[:] = 1.0",
+        "view._seen.positions.clear()",
+        "for p in view._seen.positions.values(): object.__setattr__(p, 'quantity', 1e6)",
+    ],
+)
+def test_what_a_rule_forces_to_change_is_its_own_copy(line: str) -> None:
+    rule = loader.load(settings(SIGNAL=write(deciding(f"{line}\nreturn []"))))
+    closes = {symbol: each.copy() for symbol, each in PRICES.items()}
+    times = {symbol: pd.DatetimeIndex(each.index).asi8.copy() for symbol, each in PRICES.items()}
+    bars = {symbol: np.ones((len(each), len(OHLV))) * 2 for symbol, each in PRICES.items()}
+    held = Position(symbol="KO", quantity=10, average_price_usd=50.0, price_usd=58.0)
+    shown = replace(view(KO=held), ohlv=bars)
+    with suppress(RuleError):
+        rule.insights(shown)
+    assert list(shown.closes) == ["AAPL", "KO"]
+    assert all((PRICES[symbol].to_numpy() == each.to_numpy()).all() for symbol, each in closes.items())
+    assert all((pd.DatetimeIndex(PRICES[symbol].index).asi8 == each).all() for symbol, each in times.items())
+    assert all((each == 2).all() for each in bars.values())
+    assert shown.positions == {"KO": Position(symbol="KO", quantity=10, average_price_usd=50.0, price_usd=58.0)}
+
+
+@pytest.mark.parametrize("place", ["decide", "file"])
+def test_what_a_rule_sets_for_all_of_python_ends_with_it(place: str) -> None:
+    setting = (
+        "import decimal, warnings\nimport numpy as np\n"
+        "decimal.getcontext().prec = 3\nnp.seterr(all='raise')\nwarnings.simplefilter('error')\n"
+    )
+    body = deciding("return []")
+    text = f"{setting}\n{body}" if place == "file" else deciding(f"{setting}return []")
+    before = (decimal.getcontext().prec, np.geterr(), list(warnings.filters))
+    decide(text)
+    assert (decimal.getcontext().prec, np.geterr(), list(warnings.filters)) == before
+
+
+# --- what it may raise -----------------------------------------------------------------------------------------------
+
+
+def fail(lines: str, top: str = "") -> RuleError:
+    with pytest.raises(RuleError) as failed:
+        decide(top + deciding(lines))
+    return failed.value
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "GeneratorExit()", "BaseException('x')", "Own('x')"])
+def test_an_error_of_any_class_is_the_rules(error: str) -> None:
+    failed = fail(f"raise {error}", "class Own(BaseException): pass\n\n")
+    assert str(failed).startswith("rules/mine.py, line ")
+    assert error.partition("(")[0] in str(failed)
+
+
+def test_the_users_own_interrupt_is_not() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        decide(deciding("raise KeyboardInterrupt"))
+
+
+def test_a_long_error_is_cut_on_one_line() -> None:
+    failed = fail("raise ValueError('a\\n' * 10**6)")
+    assert len(str(failed)) < 1_000
+    assert "\n" not in str(failed)
+    assert len("".join(traceback.format_exception(failed))) < 10_000
+
+
+def test_an_error_whose_text_cannot_be_read_is_named() -> None:
+    failed = fail("raise Own", "class Own(Exception):\n    def __str__(self): raise ValueError\n\n")
+    assert "Own: its text cannot be read (ValueError)" in str(failed)
 
 
 def test_a_changed_file_is_another_rule() -> None:
