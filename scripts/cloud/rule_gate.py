@@ -11,7 +11,7 @@ from scripts.rules.passed import find_obstacle
 from trader.alpha import own
 from trader.alpha.base import RuleError
 from trader.alpha.rule import PREFIX
-from trader.settings import PIN, SettingsError
+from trader.settings import PIN, REFERENCE, SettingsError
 
 HANDLER = "lambda_function.py"
 """The file that tells the function's zip from the layer's."""
@@ -25,7 +25,9 @@ def check(strategies: Mapping[str, Any], zips: Sequence[Path]) -> Iterator[str]:
     """
     for name, its in strategies.items():
         environment: Mapping[str, str] = its["environment"]
-        signal = environment.get("SIGNAL", "")
+        signal = environment.get("SIGNAL", "").strip()  # as the settings read it
+        if signal.startswith(REFERENCE):
+            yield f"{name}: SIGNAL={signal} can name another rule at any time, unchecked; write the rule itself"
         if not own.is_file(signal):
             continue
         try:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from scripts.console import format_count
 from scripts.rules.kinds import EXTRA_BARS, FUTURE, KINDS, NO_VOLUME, SAMPLE, SYMBOLS
 from scripts.rules.report import BACKWARD, FORWARD, FRESH, Change, Report, Tried
-from scripts.rules.source import Finding, Layer, find_lacking, find_peeks, find_suspect
+from scripts.rules.source import Finding, Layer, find_intrusions, find_lacking, find_peeks, find_suspect
 
 MAX_DURATION_S, MAX_MEMORY_MB = 5.0, 200.0
 """The most that one decision on 500 symbols may take, of memory beyond that of the imports."""
@@ -64,7 +64,7 @@ def judge(sources: Mapping[str, str], reports: Reports, layer: Layer | None) -> 
             _judge_future(sources, reports),
             _judge_size(reports),
         ]
-    return [*first, _judge_imports(sources, layer)]
+    return [*first, _judge_intrusions(sources), _judge_imports(sources, layer)]
 
 
 def _judge_loading(report: Report) -> Line:
@@ -201,6 +201,13 @@ def _judge_size(reports: Reports) -> Line:
         allowed = f"at most {MAX_DURATION_S:g} s and {MAX_MEMORY_MB:g} MB are allowed"
         return Line(check, Verdict.FAILED, f"{report.decide}: {found}; {allowed}")
     return Line(check, Verdict.PASSED, found)
+
+
+def _judge_intrusions(sources: Mapping[str, str]) -> Line:
+    check = "its imports of the bot"
+    if found := [_write(each) for each in find_intrusions(sources)]:
+        return Line(check, Verdict.FAILED, _say(found))
+    return Line(check, Verdict.PASSED, "only what is made for rules")
 
 
 def _judge_imports(sources: Mapping[str, str], layer: Layer | None) -> Line:

@@ -19,8 +19,9 @@ import numpy as np
 from scripts.rules import views
 from scripts.rules.kinds import FUTURE, SAMPLE
 from scripts.rules.report import BACKWARD, BIG, FORWARD, FRESH, WATCHED, Change, Job, Report, Tried
+from scripts.rules.surroundings import Surroundings
 from scripts.rules.views import Trial
-from scripts.rules.watch import Printed, Traces, Watch, each_line, list_names, take_traces
+from scripts.rules.watch import STATE, Printed, Traces, Watch, each_line, list_names, take_traces
 from trader.alpha import loader, own
 from trader.alpha.base import AlphaModel, RuleError, View
 from trader.alpha.confinement import RuleTimeoutError
@@ -99,8 +100,10 @@ class Trying:
 
     def _load(self) -> Settings | None:
         """Return the settings; None if the rule cannot be loaded with them, which the report then says."""
+        surroundings = Surroundings.take()
         try:
             own.read(self._job.signal)
+            self._note_loading(surroundings)
             settings = Settings.from_env({**self._job.variables, "SIGNAL": self._job.signal}, lambda _: {})
         except SettingsError as error:
             self._report.usage = [each for each in error.problems if each.startswith("RULE_")]
@@ -110,6 +113,7 @@ class Trying:
             self._report.unloadable = str(error)
             return None
         own.LIMIT_S = self._job.limit_s
+        self._surroundings = Surroundings.take()
         rule = own.load(settings.signal, dict(settings.rule_parameters), settings.bar_interval, settings.horizon_bars)
         code = rule.rule.decide.__code__
         self._report.decide = f"{code.co_filename}, line {code.co_firstlineno}"
@@ -117,6 +121,16 @@ class Trying:
         self._report.ohlcv = rule.facts.ohlcv
         self._report.parameters = dict(rule.parameters)
         return settings
+
+    def _note_loading(self, before: Surroundings) -> None:
+        """Note what loading the file has changed around it, with the line."""
+        if self._is_watched and (name := before.find_change()):
+            before.restore()
+            own._execute.cache_clear()
+            with each_line(self._job.sources, lambda: bool(before.find_change())) as found:
+                own.read(self._job.signal)
+            before.restore()
+            self._report.changed.append(Change(STATE, name, found[0] if found else self._job.signal))
 
     def _turn_warnings_into_errors(self) -> None:
         """Let NumPy's division by zero in the rule's own lines be an error, which names the line."""
@@ -158,9 +172,10 @@ class Trying:
             before = self._trace(rule, trial.view) if self._is_watched else None
             self._report.tried.append(self._decide(order, trial, rule))
             if before and not self._report.tried[-1].is_refused and not self._report.changed:
-                change = before.find_change(self._trace(rule, trial.view))
+                change = before.find_change(self._trace(rule, trial.view)) or self._find_outer_change()
                 if change:
                     self._report.changed.append(Change(*change, self._find_line(number)))
+                    self._surroundings.restore()
 
     def _decide(self, order: str, trial: Trial, rule: AlphaModel) -> Tried:
         """Let the rule decide. Raises _StoppedError if that takes too long."""
@@ -178,13 +193,22 @@ class Trying:
         assert isinstance(rule, own.OwnRule)
         return take_traces(list_names(sys.modules[rule.rule.__module__]), view)
 
+    def _find_outer_change(self) -> tuple[str, str] | None:
+        name = self._surroundings.find_change()
+        return (STATE, name) if name else None
+
     def _find_line(self, number: int) -> str:
         """Return the line after which something is changed, by deciding once more; empty if nothing is then."""
         assert self._settings
         rule = self._reload()
         trial = list(views.make_trials(self._job.closes, rule, self._settings.history_bars))[number]
+        self._surroundings.restore()
         before = self._trace(rule, trial.view)
-        with each_line(self._job.sources, lambda: bool(before.find_change(self._trace(rule, trial.view)))) as found:
+
+        def look() -> bool:
+            return bool(before.find_change(self._trace(rule, trial.view)) or self._find_outer_change())
+
+        with each_line(self._job.sources, look) as found:
             self._decide(FRESH, trial, rule)
         return found[0] if found else ""
 

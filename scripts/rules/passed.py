@@ -31,6 +31,7 @@ class Obstacle:
 
 def write_note(
     signal: str,
+    sources: Mapping[str, str],
     parameters: Mapping[str, float],
     *,
     passes_here: bool,
@@ -38,8 +39,11 @@ def write_note(
     versions: Mapping[str, str],
     time: datetime,
 ) -> Path:
-    """Note the result for a rule and its parameters; that of other parameters stays. Raises RuleError."""
-    digest = own.hash_sources(own.list_sources(signal))
+    """Note the result for a rule and its parameters; that of other parameters stays.
+
+    `sources` are the files that were checked: those in the folder may have changed since.
+    """
+    digest = own.hash_sources(tuple(sorted((path, source.encode()) for path, source in sources.items())))
     path = FOLDER / f"{digest}.json"
     note = {
         "parameters": dict(parameters),

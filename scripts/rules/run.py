@@ -80,6 +80,7 @@ def check(signal: str, variables: Mapping[str, str]) -> Result:
     lines = judge(sources, reports, read_layer())
     note = write_note(
         signal,
+        sources,
         reports.watched.parameters,
         passes_here=passes(lines, on_aws=False),
         passes_on_aws=passes(lines, on_aws=True),

@@ -14,6 +14,9 @@ from scripts import ROOT
 
 REQUIREMENTS, PRUNED = ROOT / "layer" / "requirements.txt", ROOT / "layer" / "prune.toml"
 
+FOR_RULES = {"trader.alpha.rule", "trader.model"}
+"""The modules of the bot that a rule may import."""
+
 OF_LAMBDA = {"trader", "lambda_function"}
 """What the function's zip has."""
 
@@ -108,6 +111,14 @@ def find_lacking(sources: Mapping[str, str], layer: Layer) -> Iterator[Finding]:
             yield Finding(f"{path}, line {line}", what)
 
 
+def find_intrusions(sources: Mapping[str, str]) -> Iterator[Finding]:
+    """Yield the imports of parts of the bot that are not made for rules."""
+    for path, line, names in _list_imports(sources):
+        if names[0].partition(".")[0] == "trader" and FOR_RULES.isdisjoint(names):
+            what = f"imports {names[0]}, which is not made for rules; they find what they need in trader.alpha.rule"
+            yield Finding(f"{path}, line {line}", what)
+
+
 def _list_imports(sources: Mapping[str, str]) -> Iterator[tuple[str, int, Sequence[str]]]:
     """Yield each import: the file, the line, and the modules that it may mean."""
     for path, node in _walk(sources):
@@ -116,9 +127,10 @@ def _list_imports(sources: Mapping[str, str]) -> Iterator[tuple[str, int, Sequen
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield path, node.lineno, [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
         elif isinstance(node, ast.Call) and _get_name(node.func) in {"import_module", "__import__"} and node.args:
-            name = node.args[0]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                yield path, node.lineno, [name.value]
+            texts = [each.value if isinstance(each, ast.Constant) else None for each in node.args[:2]]
+            name, package = (each if isinstance(each, str) else "" for each in (*texts, "")[:2])
+            if found := f"{package}{name}" if name.startswith(".") else name:
+                yield path, node.lineno, [found.lstrip(".")]
 
 
 def _describe_lack(top: str, names: Sequence[str], layer: Layer) -> str:

@@ -33,6 +33,9 @@ FILE, NETWORK, PROCESS, CLOCK, CHANCE, ENVIRONMENT = "file", "network", "process
 REACHES = (FILE, NETWORK, PROCESS, CLOCK, CHANCE, ENVIRONMENT)
 """What a rule may not reach for."""
 
+VIEW, STATE = "view", "state"
+"""What a decision may not change: what it is shown, and what the next one would see."""
+
 _NETWORK = ("socket.", "urllib.", "http.client.", "ftplib.", "smtplib.", "imaplib.", "poplib.", "telnetlib.")
 _NETWORK_PACKAGES = {
     "yfinance",
@@ -267,7 +270,7 @@ class Traces:
 
     def find_change(self, later: "Traces") -> tuple[str, str] | None:
         """Return what has changed, and its name; None if nothing has."""
-        for what, before, after in (("view", self.view, later.view), ("state", self.state, later.state)):
+        for what, before, after in ((VIEW, self.view, later.view), (STATE, self.state, later.state)):
             for name in (*before, *after):
                 if before.get(name) != after.get(name):
                     return what, name

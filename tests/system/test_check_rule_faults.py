@@ -17,13 +17,14 @@ from tests.warm.python import write_program
 
 pytestmark = pytest.mark.slow
 
-FUTURE, STATE, SAME, SHOWN, SIZE, AWS, LOADS, SAMPLE, FLAT, NEW = (
+FUTURE, STATE, SAME, SHOWN, SIZE, AWS, OF_BOT, LOADS, SAMPLE, FLAT, NEW = (
     "no future",
     "keeps nothing between slots",
     "the same in every process",
     "changes nothing that it is shown",
     "time and memory for 500 symbols",
     "on AWS: its packages are in the layer",
+    "its imports of the bot",
     "one rule in the file",
     "the sample’s prices",  # noqa: RUF001 as a table prints it
     "prices that never change",
@@ -31,7 +32,7 @@ FUTURE, STATE, SAME, SHOWN, SIZE, AWS, LOADS, SAMPLE, FLAT, NEW = (
 )
 
 HEAD = """
-import functools, importlib, itertools, os, random, socket, subprocess, time, urllib.request, uuid
+import functools, importlib, itertools, os, random, socket, subprocess, sys, time, urllib.request, uuid
 from datetime import date, datetime
 from pathlib import Path
 
@@ -40,8 +41,8 @@ import pandas as pd
 
 from trader.alpha.rule import *
 from trader.model import SAMPLE_PRICES
-from trader.prices.file import FilePrices
 
+FilePrices = importlib.import_module("trader." + "prices.file").FilePrices
 LATER, COUNT, NUMBERS, GENERATED = {}, 0, itertools.count(), (each for each in range(10**9))
 
 
@@ -165,6 +166,12 @@ WHOLE = [
     (SAMPLE, "while True: pass  # here\nyield"),
     (SAMPLE, "while True:\n    try: sum(range(10**6))  # here\n    except Exception: pass\nyield"),
     (SIZE, "for a in view.closes.values():\n    for b in view.closes.values(): a.corr(b)  # here\nyield from []"),
+    (STATE, "sys.modules['trader.stages.risk']._Limits.refuse = lambda *_: iter(())  # here\nyield from []"),
+    (STATE, "sys.modules['trader.stages.risk'].MAX_GAP_FRACTION = 9.0  # here\nyield from []"),
+    (STATE, "pd.Series.mean = lambda self: 1.0  # here\nyield from []"),
+    (STATE, "np.mean = max  # here\nyield from []"),
+    (STATE, "sys.setrecursionlimit(10**6)  # here\nyield from []"),
+    (STATE, "sys.path.append('elsewhere')  # here\nyield from []"),
     (AWS, "import scipy.stats  # here\nyield from []"),
     (AWS, "import statsmodels  # here\nyield from []"),
     (AWS, "importlib.import_module('jinja2')  # here\nyield from []"),
@@ -178,6 +185,14 @@ AT_LOADING = [
     (REACHING, "START = time.time()  # here"),
     (REACHING, "open('log.txt', 'a')  # here"),
     (REACHING, "WEIGHTS = np.random.rand(3)  # here"),
+    (STATE, "sys.modules['trader.model'].tick_usd = max  # here"),
+    (STATE, "pd.DataFrame.sum = len  # here"),
+    (OF_BOT, "import trader.stages.risk  # here"),
+    (OF_BOT, "from trader.settings import Settings  # here"),
+    (OF_BOT, "from trader.stages import portfolio  # here"),
+    (OF_BOT, "importlib.import_module('trader.alpha.own')  # here"),
+    (OF_BOT, "from trader.alpha.own import LIMIT_S  # here"),
+    (LOADS, "from rules import mine  # here"),
     (LOADS, "while True: pass  # here"),
     (LOADS, "import talib  # here"),
     (LOADS, "class Other(Rule  # here"),

@@ -80,6 +80,17 @@ def test_a_rule_that_ships_needs_no_check() -> None:
     assert problems("interval") == []
 
 
+def test_a_rule_that_is_named_elsewhere_is_refused() -> None:
+    found = problems("ssm:/prophet-trader/own/signal")
+    assert found == [
+        "own: SIGNAL=ssm:/prophet-trader/own/signal can name another rule at any time, unchecked; write the rule itself"
+    ]
+
+
+def test_spaces_around_the_path_do_not_hide_a_rule() -> None:
+    assert "has not been checked as it is now" in problems(f" {SIGNAL} ")[0]
+
+
 def test_a_missing_file_is_named() -> None:
     assert problems("rules/none.py")[0].startswith("own: SIGNAL=rules/none.py: there is no file rules/none.py")
 

@@ -120,7 +120,10 @@ def test_a_stop_is_said_once_and_nothing_passes_without_having_been_tried() -> N
     given = replace(given, orders=replace(given.orders, stopped=stopped, tried=[]), big=None)
     lines = judge(SOURCES, given, None)
     assert failed(given) == ["rules/mine.py, line 9: it took longer than 5 s"]
-    assert [each.check for each in lines if each.verdict is Verdict.PASSED] == ["one rule in the file"]
+    assert [each.check for each in lines if each.verdict is Verdict.PASSED] == [
+        "one rule in the file",
+        "its imports of the bot",
+    ]
 
 
 def test_a_stop_of_the_other_process_fails_too() -> None:

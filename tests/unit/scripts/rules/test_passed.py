@@ -19,8 +19,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path(SIGNAL).write_text("x = 1\n")
 
 
-def note(days: int = 50, *, passes: bool = True) -> Path:
-    return write_note(SIGNAL, {"days": days}, passes_here=True, passes_on_aws=passes, versions={}, time=SLOT)
+def note(days: int = 50, *, passes: bool = True, source: str = "x = 1\n") -> Path:
+    return write_note(
+        SIGNAL, {SIGNAL: source}, {"days": days}, passes_here=True, passes_on_aws=passes, versions={}, time=SLOT
+    )
 
 
 def test_a_rule_that_was_never_checked_has_not_passed() -> None:
@@ -36,6 +38,12 @@ def test_a_rule_that_passed_has_passed() -> None:
 def test_a_changed_rule_has_not_passed() -> None:
     note()
     Path(SIGNAL).write_text("x = 2\n")
+    assert "has not been checked as it is now" in str(find_obstacle(SIGNAL, {"days": 50}))
+
+
+def test_a_rule_that_changes_during_its_check_has_not_passed() -> None:
+    Path(SIGNAL).write_text("x = 2\n")
+    note(source="x = 1\n")
     assert "has not been checked as it is now" in str(find_obstacle(SIGNAL, {"days": 50}))
 
 

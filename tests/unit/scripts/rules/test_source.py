@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from scripts.rules.source import Layer, find_lacking, find_peeks, find_suspect, read_layer
+from scripts.rules.source import Layer, find_intrusions, find_lacking, find_peeks, find_suspect, read_layer
 
 LAYER = Layer(
     {"numpy": metadata.version("numpy"), "pandas": "1.0", "matplotlib": metadata.version("matplotlib")},
@@ -79,3 +79,27 @@ def test_the_line_that_can_make_processes_differ(line: str) -> None:
 
 def test_a_time_zone_makes_no_difference() -> None:
     assert find_suspect({"rules/mine.py": "t = slot.astimezone(zone)"}) == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import trader.stages.risk",
+        "from trader.stages import risk",
+        "from trader.prices.file import FilePrices",
+        "import trader",
+        "importlib.import_module('trader.settings')",
+        "importlib.import_module('.settings', 'trader')",
+    ],
+)
+def test_a_part_of_the_bot_that_is_not_made_for_rules_is_named(line: str) -> None:
+    (found,) = find_intrusions({"rules/mine.py": f"\n{line}\n"})
+    assert found.where == "rules/mine.py, line 2"
+    assert "which is not made for rules; they find what they need in trader.alpha.rule" in found.what
+
+
+@pytest.mark.parametrize(
+    "line", ["from trader.alpha.rule import Rule", "from trader.alpha import rule", "from trader.model import Position"]
+)
+def test_what_is_made_for_rules_may_be_imported(line: str) -> None:
+    assert not list(find_intrusions({"rules/mine.py": line}))
