@@ -31,6 +31,7 @@ from trader.model import (
     Outcome,
     RunStopped,
     Side,
+    Sizing,
     round_to_tick,
 )
 from trader.prices.base import Coverage
@@ -47,6 +48,9 @@ COMPLETE_FRACTION = 0.9
 
 MIN_FRACTION = 0.5
 """The share of the index that must have prices; with less, the ranking means nothing, and no candidate is chosen."""
+
+OF_CASH = frozenset({Code.BUYING_POWER_EXCEEDED, Code.QUANTITY_BELOW_ONE})
+"""Refusals that more cash could undo; after any other, a buy needs none of it."""
 
 MAX_AGE = timedelta(minutes=10)
 """The age up to which a run may act on what it read at its beginning; later, its prices are no longer the market's."""
@@ -441,25 +445,31 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     )
     insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order
-    targets = portfolio.targets(
-        insights, observation.closes, account, positions, pending, settings, shares_per_order=shares
-    )
     bars_since_stop = {
         symbol: int((observation.closes[symbol].index > moment).sum())
         for symbol, moment in observation.stopped_at.items()
         if symbol in observation.closes
     }
-    allowed, refused = risk.limit(
-        targets,
-        account,
-        positions,
-        pending,
-        settings,
-        bars_since_stop=bars_since_stop,
-        peak_equity_usd=observation.peak_equity_usd,
-        peak_problem=observation.peak_problem,
-        has_gap=alpha.facts.has_gap,
-    )
+    without_cash = pending
+    while True:
+        targets = portfolio.targets(
+            insights, observation.closes, account, positions, without_cash, settings, shares_per_order=shares
+        )
+        allowed, refused = risk.limit(
+            targets,
+            account,
+            positions,
+            pending,
+            settings,
+            bars_since_stop=bars_since_stop,
+            peak_equity_usd=observation.peak_equity_usd,
+            peak_problem=observation.peak_problem,
+            has_gap=alpha.facts.has_gap,
+        )
+        more = {each.symbol for each in refused if not each.is_partial and each.code not in OF_CASH} - without_cash
+        if settings.sizing is not Sizing.WEIGHT or not more:  # otherwise the cash of a refused buy is for the others
+            break
+        without_cash = without_cash | more
     return Decision(
         forecasts=forecasts.forecasts,
         insights=insights,

@@ -32,8 +32,9 @@ def targets(
     """Return a target for each sale, then for each buy; within each group the widest gap comes first.
 
     DOWN sells a held symbol. UP buys a symbol that is not held, with a part of the spendable cash that SIZING says.
-    Symbols in `pending` have an open order: they get a target, so that the risk stage can refuse it by name, but no
-    share of the cash. With `shares_per_order`, each order is for that many shares, whatever the cash.
+    Symbols in `pending` have an open order, or are refused in any case: they get a target, so that the risk stage can
+    refuse it by name, but no share of the cash. With `shares_per_order`, each order is for that many shares, whatever
+    the cash.
     """
     held = {symbol: position.quantity for symbol, position in positions.items()}
     sells = [each for each in insights if each.direction is Direction.DOWN and held.get(each.symbol, 0) > 0]

@@ -90,13 +90,25 @@ class _Limits:
         if target.change > 0:
             yield from self._refuse_buy(target, spent_usd)
         elif target.held <= 0 and not target.change:
-            yield Code.QUANTITY_BELOW_ONE, self._describe_nothing(target)
+            yield self._refuse_nothing(target, spent_usd)
 
-    def _describe_nothing(self, target: Target) -> str:
-        """Say why a target is for no share at all."""
+    def _refuse_nothing(self, target: Target, spent_usd: float) -> tuple[Code, str]:
+        """Return why a target is for no share at all."""
+        if self.settings.sizing is not Sizing.WEIGHT:
+            return Code.QUANTITY_BELOW_ONE, self._describe_small_part(target)
+        if target.weight_fraction is None:
+            return Code.QUANTITY_BELOW_ONE, "the rule gives it no weight_fraction, which SIZING=weight needs"
+        asked, (name, code, limit_usd) = self._find_tightest(target.weight_fraction, spent_usd)
+        wanted_usd = target.weight_fraction * self.account.equity_usd
+        too_small = f"too small for one share at {target.price_usd:,.2f} USD"
+        if wanted_usd <= limit_usd * (1 + ROUNDING):
+            return Code.QUANTITY_BELOW_ONE, f"{asked}, which is {too_small}"
+        code = code if code is Code.BUYING_POWER_EXCEEDED else Code.QUANTITY_BELOW_ONE
+        return code, f"{asked}; {name} allows {max(0.0, limit_usd):,.2f}, which is {too_small}"
+
+    def _describe_small_part(self, target: Target) -> str:
+        """Say that a buy's part of the cash buys nothing."""
         sizing = self.settings.sizing
-        if sizing is Sizing.WEIGHT and target.weight_fraction is None:
-            return "the rule gives it no weight_fraction, which SIZING=weight needs"
         free = f"of {self._spendable_usd:,.2f} USD (without buffer and open buys)"
         found = f"its part {free} is too small for one share at {target.price_usd:,.2f} USD"
         return f"{found}, or its volatility is not known" if sizing is Sizing.INVERSE_VOLATILITY else found
@@ -111,16 +123,20 @@ class _Limits:
             yield _cut(target, Code.ORDER_CAP, f"{asked}; {gets}")
         if target.weight_fraction is None:
             return
-        wanted_usd = target.weight_fraction * self.account.equity_usd
-        limits = {
-            "MAX_ORDER_USD": (Code.ORDER_CAP, settings.max_order_usd),
-            "MAX_POSITION_FRACTION": (Code.POSITION_CAP, settings.max_position_fraction * self.account.equity_usd),
-            "the cash left": (Code.BUYING_POWER_EXCEEDED, self._spendable_usd - spent_usd),
-        }
-        name, (code, limit_usd) = min(limits.items(), key=lambda each: each[1][1])
-        if wanted_usd > limit_usd * (1 + ROUNDING):
-            asked = f"asks for {target.weight_fraction:.2%} of the equity, {wanted_usd:,.2f} USD"
+        asked, (name, code, limit_usd) = self._find_tightest(target.weight_fraction, spent_usd)
+        if target.weight_fraction * self.account.equity_usd > limit_usd * (1 + ROUNDING):
             yield _cut(target, code, f"{asked}; {name} allows {limit_usd:,.2f}, so less is bought")
+
+    def _find_tightest(self, weight_fraction: float, spent_usd: float) -> tuple[str, tuple[str, Code, float]]:
+        """Return what a weight asks for in words, and the tightest limit: its name, its code and its amount in USD."""
+        equity_usd, settings = self.account.equity_usd, self.settings
+        limits = [
+            ("MAX_ORDER_USD", Code.ORDER_CAP, settings.max_order_usd),
+            ("MAX_POSITION_FRACTION", Code.POSITION_CAP, settings.max_position_fraction * equity_usd),
+            ("the cash left", Code.BUYING_POWER_EXCEEDED, self._spendable_usd - spent_usd),
+        ]
+        asked = f"asks for {weight_fraction:.2%} of the equity, {weight_fraction * equity_usd:,.2f} USD"
+        return asked, min(limits, key=lambda each: each[2])
 
     def _refuse_buy(self, target: Target, spent_usd: float) -> Iterator[tuple[Code, str]]:
         account, settings = self.account, self.settings

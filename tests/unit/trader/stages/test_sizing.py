@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.builders import SLOT, account, insight, settings
-from trader.model import Closes, Code, Denial, Direction, Insight, Target
+from tests.builders import SLOT, account, daily, insight, settings
+from trader.alpha.base import Facts, View
+from trader.forecasting.base import Forecasts
+from trader.model import Closes, Code, Decision, Denial, Direction, Insight, Observation, Target
 from trader.settings import SettingsError
 from trader.stages.execution import plan
+from trader.stages.pipeline import decide
 from trader.stages.portfolio import measure_volatility, targets
 from trader.stages.risk import limit
 
@@ -136,6 +139,79 @@ def test_a_buy_without_a_weight_is_refused() -> None:
     (denial,), allowed = cut(ask(), SIZING="weight")
     assert (denial.code, denial.is_partial, allowed) == (Code.QUANTITY_BELOW_ONE, False, [])
     assert denial.detail == "the rule gives it no weight_fraction, which SIZING=weight needs"
+
+
+@pytest.mark.parametrize(
+    ("wish", "price_usd", "env", "code", "detail"),
+    [
+        (0.0005, 100.0, FREE, Code.QUANTITY_BELOW_ONE, "50.00 USD, which is too small for one share at 100.00 USD"),
+        (
+            0.5,
+            20_000.0,
+            {},
+            Code.QUANTITY_BELOW_ONE,
+            "50,000.00 USD; MAX_POSITION_FRACTION allows 10,000.00, which is too small for one share at 20,000.00 USD",
+        ),
+        (
+            0.5,
+            40_000.0,
+            {**FREE, "CASH_BUFFER_FRACTION": 0.7},
+            Code.BUYING_POWER_EXCEEDED,
+            "50,000.00 USD; the cash left allows 30,000.00, which is too small for one share at 40,000.00 USD",
+        ),
+    ],
+)
+def test_a_weight_that_buys_no_share_says_what_keeps_it_from_it(
+    wish: float, price_usd: float, env: Mapping[str, Any], code: Code, detail: str
+) -> None:
+    (denial,), allowed = cut(replace(ask(weight_fraction=wish), price_usd=price_usd), SIZING="weight", **env)
+    assert (denial.code, denial.is_partial, allowed) == (code, False, [])
+    assert denial.detail == f"asks for {wish:.2%} of the equity, {detail}"
+
+
+def weigh(stopped: tuple[str, ...] = (), **fractions: float) -> Decision:
+    """Decide on buys with these weights, the first one the strongest; what was stopped out a moment ago is refused."""
+    shown = {symbol: daily([100.0] * 40, symbol=symbol) for symbol in fractions}
+
+    class Weighing:
+        facts = Facts(name=OWN, min_bars=2, has_gap=False)
+        forecast_spec = None
+        dead_band_fraction = None
+
+        def insights(self, view: View) -> Sequence[Insight]:
+            places = {symbol: place for place, symbol in enumerate(view.closes)}
+            return [ask(symbol, 1 - place / 10, weight_fraction=fractions[symbol]) for symbol, place in places.items()]
+
+    seen = Observation(
+        slot=SLOT,
+        now=SLOT,
+        account=account(),
+        positions={},
+        open_orders=(),
+        ranking={},
+        closes=shown,
+        stopped_at=dict.fromkeys(stopped, SLOT),
+    )
+    its = settings(SIGNAL=OWN, SIZING="weight", PAUSE_AFTER_STOP_BARS=5, MAX_DAILY_LOSS_FRACTION=1, **FREE)
+    return decide(seen, Forecasts(), Weighing(), its)
+
+
+def test_the_cash_of_a_refused_buy_is_for_the_others() -> None:
+    found = weigh(("A",), A=0.6, B=0.6, C=0.6)
+    assert [(each.symbol, each.quantity) for each in found.orders] == [("B", 600), ("C", 350)]
+    assert [(each.symbol, each.code) for each in found.denials] == [
+        ("A", Code.PAUSED),
+        ("C", Code.BUYING_POWER_EXCEEDED),
+    ]
+
+
+def test_each_buy_that_gets_less_than_its_weight_has_a_denial() -> None:
+    found = weigh(A=0.6, B=0.6, C=0.6)
+    assert [(each.symbol, each.quantity) for each in found.orders] == [("A", 600), ("B", 350)]
+    assert [(each.symbol, each.code, each.is_partial) for each in found.denials] == [
+        ("B", Code.BUYING_POWER_EXCEEDED, True),
+        ("C", Code.BUYING_POWER_EXCEEDED, False),
+    ]
 
 
 @pytest.mark.parametrize(
