@@ -114,6 +114,7 @@ NOT_CHECKED = (
             "observation.prices",
             "observation.notes",
             "observation.stopped_at",
+            "observation.bought_at",
             "observation.peak_equity_usd",
             "observation.peak_problem",
         ),

@@ -473,7 +473,7 @@ def name_s3_call(environ: Environ) -> str:
     return f"s3 {method} {OBJECTS[path.rpartition('.')[2]]}"
 
 
-OBJECTS = {"claim": "claim", "started": "plan", "json": "record", "settled": "settled"}
+OBJECTS = {"claim": "claim", "started": "plan", "json": "record", "settled": "settled", "replaced": "replaced"}
 
 
 def name_ssm_call(body: bytes) -> str:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.builders import SLOT
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.journal.base import JournalError
-from trader.model import Closes
+from trader.model import Closes, Observation
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
 from trader.wiring import make_forecaster
@@ -153,6 +154,12 @@ def test_each_value_that_is_changed_removed_doubled_or_moved_is_noticed_or_named
     assert [(way, place) for way, place in unnoticed if not covered(place)] == []
     assert {place[0] for _, place in unnoticed} <= {"observation", "report", "chain"}
     assert not [place for _, place in unnoticed if place[:2] in {("report", "investments"), ("report", "insights")}]
+
+
+def test_all_that_a_run_sees_is_named_as_far_as_it_may_change_no_decision() -> None:
+    recomputed = {"slot", "account", "denials"}
+    named = {each.name for each in fields(Observation) if covered(("observation", each.name))}
+    assert named == {each.name for each in fields(Observation)} - recomputed
 
 
 def test_what_is_not_checked_is_a_short_list_that_says_who_confirms_it(record: Record) -> None:
