@@ -116,19 +116,28 @@ class AlpacaBroker:
         return tuple({order.order_id: order for order in found}.values())
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
-        """Return the latest orders for these symbols, newest first, from at most MAX_PAGES answers."""
+        """Return the latest orders for these symbols, newest first, from at most MAX_PAGES answers.
+
+        If there are more, the same again of older buys alone: the stops of a year are many, and its buys are few.
+        """
         orders: dict[str, Order] = {}
         for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
             query: dict[str, object] = {"status": "all", "nested": "true", "symbols": ",".join(some)}
             query |= {"direction": "desc", "limit": PAGE_SIZE}
-            for _ in range(MAX_PAGES):
-                page = _list("GET /orders", self._client.get("/orders", query))
-                orders |= {each.order_id: each for each in _read_placed_orders(one for one in page if one.is_stock)}
-                if sum(1 + len(record.legs) for record in page) < PAGE_SIZE:
-                    break
-                until = page[-1].time("submitted_at") + timedelta(microseconds=1)  # `until` excludes its own moment
-                query["until"] = until.isoformat()
+            if not self._read_back(query, orders):
+                self._read_back(query | {"side": Side.BUY.value}, orders)
         return tuple(orders.values())
+
+    def _read_back(self, query: dict[str, object], orders: dict[str, Order]) -> bool:
+        """Add orders by id, newest first, and move the query's `until` back; return whether these are all."""
+        for _ in range(MAX_PAGES):
+            page = _list("GET /orders", self._client.get("/orders", query))
+            orders |= {each.order_id: each for each in _read_placed_orders(one for one in page if one.is_stock)}
+            if sum(1 + len(record.legs) for record in page) < PAGE_SIZE:
+                return True
+            until = page[-1].time("submitted_at") + timedelta(microseconds=1)  # `until` excludes its own moment
+            query["until"] = until.isoformat()
+        return False
 
     def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
         """Return these orders as Alpaca has them now, with one request for all of them."""
@@ -524,11 +533,14 @@ def _read_placed_order(record: _Fields) -> Order:
 
 
 def _bracket(order: Order, record: _Fields) -> tuple[float | None, float | None]:
-    """Return stop loss and take profit from the record's legs, or as requested if a bracket's record has no legs."""
+    """Return stop loss and take profit from the record's legs, or as requested if a bracket's record has no legs.
+
+    A buy without a bracket keeps the stop that it was planned with, for the order that follows it.
+    """
     if order.type is not OrderType.MARKET:
         return order.stop_loss_usd, order.take_profit_usd
     if record.order_class != "bracket":
-        return None, None
+        return None if order.is_bracket else order.stop_loss_usd, None
     stop_loss_usd, take_profit_usd = order.stop_loss_usd, order.take_profit_usd
     for leg in record.legs:
         stop, limit = leg.number_or_none("stop_price"), leg.number_or_none("limit_price")

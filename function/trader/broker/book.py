@@ -68,13 +68,21 @@ def reserve(book: Book, stop: Order) -> None:
     book.brackets[stop.symbol] = stop
 
 
+def find_submissions(book: Book) -> set[datetime]:
+    """Return when the stops for a part of a share were placed: brokers take them for a day only."""
+    return {order.submitted_at for order in book.brackets.values() if _is_of_the_day(order) and order.submitted_at}
+
+
 def expire(book: Book, close: datetime) -> None:
-    """End the stops for a part of a share that were placed before a close: brokers take them for a day only."""
+    """End the stops for a part of a share that were placed before a close."""
     for symbol, order in list(book.brackets.items()):
-        is_of_the_day = order.type is OrderType.STOP and not order.is_whole
-        if is_of_the_day and order.submitted_at is not None and order.submitted_at < close:
+        if _is_of_the_day(order) and order.submitted_at is not None and order.submitted_at < close:
             del book.brackets[symbol]
             book.orders[order.client_order_id] = replace(order, status=OrderStatus.EXPIRED)
+
+
+def _is_of_the_day(order: Order) -> bool:
+    return order.type is OrderType.STOP and not order.is_whole
 
 
 def fill(book: Book, order: Order, price_usd: float) -> None:
@@ -298,7 +306,9 @@ def _restate_bracket(book: Book, symbol: str, action: Action) -> None:
     order = book.brackets.pop(symbol, None)
     if order is None:
         return
-    quantity = float(math.floor(round(order.quantity * action.shares, DECIMALS)))
+    quantity = round(order.quantity * action.shares, DECIMALS)
+    if order.is_whole:
+        quantity = float(math.floor(quantity))
     stop_usd, limit_usd = order.stop_loss_usd, order.take_profit_usd
     restated = replace(
         order,

@@ -254,8 +254,11 @@ class EmbeddedBroker:
         followed = {symbol: each for symbol, each in series.items() if symbol not in self._unknown}
         closed = sessions.previous_close(self._now)
         if book.as_of <= closed:  # a run at the very close is the last of its day
+            for close in sorted({sessions.next_close(each) for each in books.find_submissions(book)}):
+                if close <= closed:  # what a stop has not sold by then, it does not sell on a later day
+                    books.advance(book, followed, max(book.as_of, close))
+                    books.expire(book, close)
             books.advance(book, followed, closed)
-            books.expire(book, closed)
             book.last_equity_usd = book.equity_usd()
         books.advance(book, followed, self._now)
         if self._is_dry:

@@ -107,6 +107,7 @@ class Run:
     recovered: list[datetime] = field(default_factory=list)  # slots of runs that were cut off
     unsettled: list[datetime] = field(default_factory=list)  # slots whose orders may not have ended when their run did
     settled: list[Settled] = field(default_factory=list)
+    earlier: list[Order] = field(default_factory=list)  # orders of the unsettled slots, as their records have them
     held: dict[str, Position] = field(default_factory=dict)  # as the broker showed them last, and not sold by the run
     stops: list[Order] = field(default_factory=list)  # placed to protect holdings
     unprotected: dict[str, Unprotected] = field(default_factory=dict)

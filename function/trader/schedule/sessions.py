@@ -77,6 +77,14 @@ def previous_close(now: datetime) -> datetime:
     return hours[1]
 
 
+def next_close(moment: datetime) -> datetime:
+    """Return the first close after a moment."""
+    day = moment.astimezone(NEW_YORK).date()
+    while (hours := session(day)) is None or hours[1] <= moment:
+        day += timedelta(days=1)
+    return hours[1]
+
+
 def last_slot_of(day: date) -> datetime:
     """Return the last slot of the default schedule: 15 minutes before the day's close, or 15:45 on a holiday."""
     hours = session(day)

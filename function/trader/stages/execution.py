@@ -202,7 +202,8 @@ class _Placement:
     def _buy(self, order: Order) -> Order:
         """Buy the symbol, unless it is held or on order by now, or its price is no longer that of the decision."""
         self._broker.reserve_requests(BUY_REQUESTS)
-        self._require_time(ORDER_TIME_S)
+        has_stop_after = order.stop_loss_usd is not None and not order.is_bracket
+        self._require_time(ORDER_TIME_S * (2 if has_stop_after else 1))
         self._require_price(order)
         if self._read_open_orders(order.symbol):
             raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)

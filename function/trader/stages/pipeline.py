@@ -167,7 +167,7 @@ def find_closed_gate(services: RunServices, run: Run) -> Exception | None:
 def settle(services: RunServices, run: Run) -> None:
     """Find out what became of the orders of earlier runs."""
     if services.history is not None and services.orders is not None and run.unsettled and not run.is_dry:
-        run.settled += settlement.settle(
+        settled, run.earlier = settlement.settle(
             run.unsettled,
             services.broker,
             services.history,
@@ -176,6 +176,7 @@ def settle(services: RunServices, run: Run) -> None:
             run.now,
             services.deadline,
         )
+        run.settled += settled
 
 
 def protect(services: RunServices, run: Run, closed: Exception | None = None) -> protection.Holdings:

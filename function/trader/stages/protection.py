@@ -172,14 +172,31 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     if left <= 0:
         return None
     ratio = find_split(entry.filled_price_usd / position.average_price_usd, left, position.quantity)
-    stops = [entry.stop_loss_usd, *(order.stop_loss_usd for order in later if order in ours)] if ratio == 1 else []
+    stops = [
+        *_list_stops(entry, left, ratio),
+        *(stop for each in later if each in ours for stop in _list_stops(each, left, ratio)),
+    ]
+    stops = [stop for stop in stops if ratio == 1 or stop < position.average_price_usd]
     by_setting_usd = entry.filled_price_usd / ratio * (1 - settings.stop_loss_fraction)
     known = [each for order in ours for each in (order, *order.legs)]
     return Lot(
         quantity=_settle_quantity(left * ratio, position.quantity, is_split=ratio != 1),
-        stop_usd=float(round_to_tick(max([by_setting_usd, *(stop for stop in stops if stop is not None)]))),
+        stop_usd=float(round_to_tick(max([by_setting_usd, *stops]))),
         order_ids=frozenset(each.order_id for each in known),
     )
+
+
+def _list_stops(order: Order, left: float, ratio: float) -> Iterator[float]:
+    """Yield the stop price of an order, if it has one, in the unit of the shares held now.
+
+    After a split, an order's quantity tells whether it is from before: brokers restate both or neither. `left` shares
+    of before are held now. An entry that has its stop in a leg is told by that.
+    """
+    if order.stop_loss_usd is None:
+        return
+    quantity = next((leg.quantity for leg in order.legs if leg.type.is_stop), order.quantity)
+    is_old = quantity > 0 and abs(math.log(quantity / left)) <= abs(math.log(quantity / (left * ratio)))
+    yield order.stop_loss_usd / ratio if is_old else order.stop_loss_usd
 
 
 def _settle_quantity(quantity: float, held: float, *, is_split: bool) -> float:
@@ -272,9 +289,8 @@ def _is_far_too_low(stop_usd: float | None, position: Position, settings: Settin
 
 
 def _is_covered(position: Position, stopped: float) -> bool:
-    """Check whether working stops cover all whole shares, or all of a holding of less than a share."""
-    needed = math.floor(position.quantity) or position.quantity - LEAST_QUANTITY
-    return position.is_stock and position.quantity > 0 and needed <= stopped
+    """Check whether working stops cover all shares of a holding, parts of a share included."""
+    return position.is_stock and position.quantity > 0 and position.quantity - LEAST_QUANTITY <= stopped
 
 
 def _hidden_stops(
@@ -413,10 +429,10 @@ class _Guard:
             raise failure
 
     def _complete(self, order: Order) -> Order:
-        """Return an order of this run with the stop that it was planned with, which its broker may not know."""
+        """Return an order with the stop that it was planned with, which its broker may not know."""
         if order.stop_loss_usd is not None:
             return order
-        plans = {each.client_order_id: each for each in self._run.placed}
+        plans = {each.client_order_id: each for each in (*self._run.earlier, *self._run.placed)}
         plan = plans.get(order.client_order_id)
         return order if plan is None else replace(order, stop_loss_usd=plan.stop_loss_usd)
 
@@ -424,6 +440,8 @@ class _Guard:
         lot = find_lot(symbol, position, history, self._settings)
         if lot is None and symbol in self._holdings.vanished:
             return  # as its orders show, it has been sold
+        if lot is not None and self._is_rest_of_others(position, lot):
+            return
         if refusal := self._refuse(position, lot, history):
             reason, is_ours = refusal
             self._name(symbol, reason, is_ours=is_ours)
@@ -441,7 +459,8 @@ class _Guard:
             "sold, because the price is at or below its stop" if order.type is OrderType.MARKET else "a stop is placed"
         )
         extra = {"strategy": self._settings.strategy, "symbols": symbol, "stop_usd": lot.stop_usd}
-        if not order.is_whole and not self._has_lost_stop(symbol, history):
+        is_renewed = order.type is OrderType.STOP and not order.is_whole
+        if is_renewed and not self._has_lost_stop(symbol, history):
             LOG.info("stop for the day", extra={**extra, "quantity": order.quantity, "detail": words})
             return
         extra |= {"quantity": order.quantity, "detail": f"held without a working stop; {words}"}
@@ -470,7 +489,12 @@ class _Guard:
         by_own = _count_stopped(position, own, self._settings)
         by_others = self._count_stopped(position) - by_own
         of_others = position.quantity - lot.quantity
-        return lot.quantity - by_own - max(0.0, by_others - of_others)
+        return round(lot.quantity - by_own - max(0.0, by_others - of_others), DECIMALS)
+
+    def _is_rest_of_others(self, position: Position, lot: Lot) -> bool:
+        """Check whether all that lacks a stop is a part of a share that somebody else bought, as dividends may."""
+        has_stop = lot.quantity >= 1 and self._count_missing(position, lot) < LEAST_QUANTITY
+        return has_stop and position.quantity - lot.quantity < 1 and not self._find_odd_price(position, lot)
 
     def _refuse(self, position: Position, lot: Lot | None, history: Sequence[Order]) -> tuple[str, bool] | None:
         """Return why nothing may be done about a holding, and whether the bot bought it."""
@@ -485,11 +509,13 @@ class _Guard:
         entry = _find_entry(orders, self._settings.strategy)
         if entry is not None and not entry.filled_price_usd:
             return "the broker does not say at which price this strategy bought it", True
+        if lot is None and entry is None and any(_is_ours(order, self._settings.strategy) for order in orders):
+            return "the order that bought it is older than the orders that the broker lists", True
         if lot is None:
             return "this strategy did not buy it", False
         if position.symbol in self._holdings.vanished:  # a stop for shares that are gone could sell them short
             return "the broker does not show it any more, though it did earlier in this run", True
-        if self._count_missing(position, lot) < min(1.0, lot.quantity - LEAST_QUANTITY):
+        if self._count_missing(position, lot) < LEAST_QUANTITY:
             others = position.quantity - lot.quantity
             words = f"{others:g} of {position.quantity:g} shares were not bought by this strategy"
             if is_bought_twice(orders, others, self._settings.strategy):

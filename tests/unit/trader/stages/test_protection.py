@@ -35,6 +35,7 @@ from trader.stages.protection import Holdings, are_protected, find_split, is_wor
 
 EARLIER = SLOT - timedelta(days=1)
 PAID, STOP = 100.0, 97.0
+OWN_STOP = str(OrderId("trend", EARLIER, "A", Side.SELL, 1))[:-1]
 
 
 @pytest.fixture(autouse=True)
@@ -495,6 +496,46 @@ def test_a_part_of_a_share_that_a_split_leaves_gets_a_stop_for_the_day() -> None
     assert [order.time_in_force for order in guarded.alpaca.open_orders("A")] == ["day"]
 
 
+@pytest.mark.parametrize(("held", "stopped"), [("1.9138", "1"), ("0.9", "0.4"), ("10.5", "10")])
+def test_the_part_of_a_holding_that_a_stop_leaves_bare_gets_one_of_its_own(held: str, stopped: str) -> None:
+    guarded = Guarded()
+    entry = {"symbol": "A", "side": "buy", "type": "market", "time_in_force": "day", "qty": held}
+    guarded.alpaca.work(
+        guarded.alpaca.accept(entry | {"client_order_id": str(OrderId("trend", EARLIER, "A", Side.BUY))})
+    )
+    guarded.add("stop", Decimal(stopped), stop_price=Decimal(97), client_order_id=f"{OWN_STOP}1")
+    guarded.protect(SHARES="fractional")
+    assert guarded.sent == [("A", "stop", float(Decimal(held) - Decimal(stopped)), STOP)]
+    assert guarded.unprotected == {}
+
+
+def test_a_part_of_a_share_that_somebody_else_bought_is_his() -> None:
+    guarded = Guarded.bought("A")
+    guarded.trade_by_hand("buy", Decimal("0.5"))
+    guarded.protect()
+    assert (guarded.sent, guarded.unprotected) == ([], {})
+
+
+@pytest.mark.parametrize("ratio", [2, 0.5])
+def test_a_closer_stop_is_kept_through_a_split(ratio: float) -> None:
+    guarded = Guarded.bought("A")
+    guarded.stop().stop_price = Decimal(99)
+    guarded.alpaca.split("A", ratio)
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90 * ratio, 99 / ratio)]
+
+
+@pytest.mark.parametrize("ratio", [2, 0.5])
+def test_a_closer_stop_that_came_back_after_a_split_is_not_split_again(ratio: float) -> None:
+    guarded = Guarded.bought("A")
+    guarded.stop().stop_price = Decimal(99)
+    guarded.alpaca.split("A", ratio)
+    guarded.protect()
+    guarded.alpaca.end(guarded.alpaca.open_orders("A")[0], "canceled")
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90 * ratio, 99 / ratio)] * 2
+
+
 @pytest.mark.parametrize(
     ("outcome", "is_alarm"),
     [
@@ -520,6 +561,35 @@ def test_an_entry_older_than_a_page_of_orders_is_found(monkeypatch: pytest.Monke
         guarded.trade_by_hand("sell", 2)
     guarded.protect()
     assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
+def add_stops(guarded: Guarded, count: int) -> None:
+    """Add stops of the bot's that have expired, one a day."""
+    for number in range(count):
+        stop = guarded.add("stop", Decimal(90), stop_price=Decimal(97), client_order_id=f"{OWN_STOP}{number + 1}")
+        stop.status = "expired"
+
+
+def test_the_stops_of_years_do_not_hide_the_buy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.broker.alpaca.PAGE_SIZE", 4)
+    guarded = Guarded.bare("A")
+    add_stops(guarded, 40)
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
+def test_a_holding_whose_buy_is_out_of_reach_is_named_as_the_bots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.broker.alpaca.PAGE_SIZE", 2)
+    monkeypatch.setattr("trader.broker.alpaca.MAX_PAGES", 1)
+    guarded = Guarded.bare("A")
+    for _ in range(3):
+        guarded.trade_by_hand("buy", 1)
+        guarded.trade_by_hand("sell", 1)
+    add_stops(guarded, 3)
+    guarded.protect()
+    assert guarded.sent == []
+    assert guarded.unprotected["A"].is_ours
+    assert guarded.unprotected["A"].reason.startswith("the order that bought it is older than the orders that")
 
 
 def test_a_holding_of_another_strategy_is_not_touched() -> None:
