@@ -284,7 +284,9 @@ def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> O
         stopped_at=find_stops(services, run, [symbol for symbol in chosen if symbol not in positions]),
         peak_equity_usd=peak.equity_usd if peak else None,
         peak_problem=peak_problem,
-        bought_at=find_buys(services, list(positions)) if services.alpha.facts.held_since else {},
+        bought_at=find_buys(services, list(positions), run.settings.strategy)
+        if services.alpha.facts.held_since
+        else {},
     )
 
 
@@ -366,15 +368,20 @@ def find_stops(services: RunServices, run: Run, symbols: Sequence[str]) -> dict[
     return dict(sorted(filled, key=itemgetter(1)))
 
 
-def find_buys(services: RunServices, symbols: Sequence[str]) -> dict[str, datetime]:
-    """Return when each symbol was last bought, as far as the broker knows."""
+def find_buys(services: RunServices, symbols: Sequence[str], strategy: str) -> dict[str, datetime]:
+    """Return when each holding was bought, as far as the broker knows.
+
+    Of the strategy's own shares that is their entry, whatever somebody else has added since.
+    """
     orders = services.broker.orders_of(symbols) if symbols else ()
-    bought = {
-        order.symbol: moment
-        for order in reversed(orders)  # which come newest first
-        if order.side is Side.BUY and order.filled_quantity and (moment := order.filled_at)
-    }
-    return dict(sorted(bought.items()))
+    bought: dict[str, datetime] = {}
+    for symbol in sorted(symbols):
+        history = [order for order in orders if order.symbol == symbol]  # newest first
+        buys = [order for order in history if order.side is Side.BUY and order.filled_quantity]
+        own = protection.find_open_entry(history, strategy)
+        if moment := next((order.filled_at for order in ([own] if own else buys) if order.filled_at), None):
+            bought[symbol] = moment
+    return bought
 
 
 def _is_stop(order: Order) -> bool:

@@ -251,6 +251,13 @@ def find_split(by_price: float, left: float, quantity: float) -> float:
     return by_price if abs(by_price - 1) > TOLERANCE and is_same else 1.0
 
 
+def find_open_entry(history: Sequence[Order], strategy: str) -> Order | None:
+    """Return the strategy's newest buy if shares of it are left. `history` is that of one symbol, newest first."""
+    entry = _find_entry(history, strategy)
+    is_open = entry is not None and count_left(entry, history[: history.index(entry)], strategy) > LEAST_QUANTITY
+    return entry if is_open else None
+
+
 def _find_entry(history: Sequence[Order], strategy: str) -> Order | None:
     """Return the strategy's newest buy that was filled, at least in part."""
     return next((each for each in history if _is_ours(each, strategy) and _is_filled_buy(each)), None)
