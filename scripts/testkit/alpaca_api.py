@@ -174,8 +174,6 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
             found = [o for o in found if o.is_open == (status == "open") or (nested and any(x.is_open for x in o.legs))]
         if "symbols" in query:
             found = [order for order in found if order.symbol in query["symbols"].split(",")]
-        if "side" in query:
-            found = [order for order in found if order.side == query["side"]]
         if "after" in query:
             found = [order for order in found if order.submitted_at > datetime.fromisoformat(query["after"])]
         if "until" in query:

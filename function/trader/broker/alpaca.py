@@ -44,7 +44,7 @@ MAX_TEXT_CHARACTERS = 200
 PAGE_SIZE = 500  # Alpaca's maximum; its default is 50
 ACTIVITIES_PAGE_SIZE = 100  # Alpaca's maximum
 FLOW_TYPES = "CSD,CSW,JNLC,ACATC"  # deposits, withdrawals, and cash from or to another account or broker
-MAX_PAGES = 4  # of the orders for some symbols
+MAX_PAGES = 4  # of the orders for some symbols together, and then for each of them
 SYMBOLS_PER_REQUEST = 200  # an address of a few thousand characters
 
 REFRESHED = timedelta(minutes=20)
@@ -116,16 +116,19 @@ class AlpacaBroker:
         return tuple({order.order_id: order for order in found}.values())
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
-        """Return the latest orders for these symbols, newest first, from at most MAX_PAGES answers.
+        """Return the latest orders for these symbols, those of each newest first.
 
-        If there are more, the same again of older buys alone: the stops of a year are many, and its buys are few.
+        At most MAX_PAGES answers are for several symbols together. If there are more orders, as there are after a year
+        of stops for the day, each symbol is read on by itself, again from so many answers: eight years of such stops.
+        What is not read is older than all that is, so no sale can be missing after a buy.
         """
         orders: dict[str, Order] = {}
         for some in batched(symbols, SYMBOLS_PER_REQUEST, strict=False):
             query: dict[str, object] = {"status": "all", "nested": "true", "symbols": ",".join(some)}
             query |= {"direction": "desc", "limit": PAGE_SIZE}
             if not self._read_back(query, orders):
-                self._read_back(query | {"side": Side.BUY.value}, orders)
+                for symbol in some:
+                    self._read_back(query | {"symbols": symbol}, orders)
         return tuple(orders.values())
 
     def _read_back(self, query: dict[str, object], orders: dict[str, Order]) -> bool:

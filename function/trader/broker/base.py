@@ -125,7 +125,10 @@ class Broker(Protocol):
         """Return every open order in US stocks, including the legs of brackets."""
 
     def orders_of(self, symbols: Sequence[str]) -> Sequence[Order]:
-        """Return the latest orders for these symbols, whoever placed them, of every status, newest first, with legs."""
+        """Return the latest orders for these symbols, whoever placed them, of every status, with legs.
+
+        Those of each symbol come newest first.
+        """
 
     def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
         """Return these orders of the last minutes as the broker has them now; an order that it lacks is unchanged."""

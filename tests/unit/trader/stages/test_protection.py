@@ -563,19 +563,32 @@ def test_an_entry_older_than_a_page_of_orders_is_found(monkeypatch: pytest.Monke
     assert guarded.sent == [("A", "stop", 90, STOP)]
 
 
-def add_stops(guarded: Guarded, count: int) -> None:
+def add_stops(guarded: Guarded, count: int, symbol: str = "A") -> None:
     """Add stops of the bot's that have expired, one a day."""
     for number in range(count):
-        stop = guarded.add("stop", Decimal(90), stop_price=Decimal(97), client_order_id=f"{OWN_STOP}{number + 1}")
+        name = str(OrderId("trend", EARLIER, symbol, Side.SELL, number + 1))
+        stop = guarded.add("stop", Decimal(90), stop_price=Decimal(97), client_order_id=name, symbol=symbol)
         stop.status = "expired"
 
 
 def test_the_stops_of_years_do_not_hide_the_buy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trader.broker.alpaca.PAGE_SIZE", 4)
     guarded = Guarded.bare("A")
-    add_stops(guarded, 40)
+    add_stops(guarded, 24)
     guarded.protect()
     assert guarded.sent == [("A", "stop", 90, STOP)]
+
+
+def test_what_the_bot_sold_years_ago_is_not_its_own_when_somebody_else_buys_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trader.broker.alpaca.PAGE_SIZE", 4)
+    guarded = Guarded.bare("A", "B")
+    sold = guarded.add("market", 90, client_order_id=str(OrderId("trend", EARLIER, "A", Side.SELL)))
+    guarded.alpaca.fill_part(sold, 90)
+    guarded.trade_by_hand("buy", 90)
+    add_stops(guarded, 20, "B")
+    guarded.protect()
+    assert guarded.sent == [("B", "stop", 90, STOP)]
+    assert not guarded.unprotected["A"].is_ours
 
 
 def test_a_holding_whose_buy_is_out_of_reach_is_named_as_the_bots(monkeypatch: pytest.MonkeyPatch) -> None:
