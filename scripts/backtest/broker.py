@@ -9,8 +9,10 @@
   it lies between them, nobody knows, and the stop is assumed to come first.
 - A limit is filled at its own price or at a better opening, without slippage. With closes only, the opening is unknown,
   so the limit is filled at its own price.
-- A buy of a part of a share has its stop from its fill on, as if protection had placed it at once, and keeps it; a
-  broker ends such stops with the day, and the first run of the next one renews them.
+- A buy of a part of a share has its stop from its fill on, as if protection had placed it at once. A broker ends such a
+  stop with the day, and the next day's first run renews it, or sells at its price if that is at or below the stop. So
+  with several bars a day, only the close of the bar before that run counts, as in the embedded account. A daily bar has
+  its first run near its opening, and its stop from the opening on.
 - Cash changes in whole cents, as at every broker.
 - A market order that no bar can fill, because of a gap, is canceled.
 - A split that the prices are not adjusted for changes the shares held, and cancels the symbol's orders.
@@ -71,15 +73,21 @@ def commission_usd(quantity: float, price_usd: float, fraction: float) -> float:
 
 
 class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships no types
-    """Backtrader's broker with the changes listed above; `has_ohlc` says whether opening prices are known."""
+    """Backtrader's broker with the changes listed above.
 
-    params = (("has_ohlc", True),)
+    `has_ohlc` says whether opening prices are known, and `has_days_of_bars` whether a day has several bars.
+    `decided_at` is the bar of the bot's last decision, as a number.
+    """
+
+    params = (("has_ohlc", True), ("has_days_of_bars", False))
+    decided_at = 0.0
 
     @classmethod
     def of(cls, options: Options, *, has_ohlc: bool) -> "Exchange":
         """Return a broker with the options' cash and costs."""
         broker = cls(
             has_ohlc=has_ohlc,
+            has_days_of_bars=bool(options.decide_every) or options.settings.bar_interval != "1d",
             cash=options.cash_usd,
             coc=options.fills_at_close,
             checksubmit=False,  # this check counts a bracket's legs as income; cash is checked at the fill
@@ -120,8 +128,17 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         pcreated: float,
         pclose: float,
     ) -> None:
-        if _has_new_bar(order) and not self._opens_at_limit(order, popen):
-            super()._try_exec_stop(order, popen, phigh, plow, pcreated, pclose)
+        if not _has_new_bar(order) or self._opens_at_limit(order, popen):
+            return
+        if self.p.has_days_of_bars and self._has_ended(order):
+            popen = phigh = plow = pclose  # what the run at this close, which renews the stop, sees of the bar
+        super()._try_exec_stop(order, popen, phigh, plow, pcreated, pclose)
+
+    def _has_ended(self, stop: Any) -> bool:  # noqa: ANN401 Backtrader's order
+        """Check whether a stop for a part of a share has ended with its day and no run of today has renewed it."""
+        begun = stop.parent.executed.dt if stop.parent else stop.created.dt
+        today = math.floor(stop.data.datetime[0])  # in UTC, in which a session has one date
+        return not float(stop.created.size).is_integer() and math.floor(max(begun, self.decided_at)) < today
 
     def restate(self, data: Any, ratio: float, quantity: float, cash_usd: float) -> None:  # noqa: ANN401 Backtrader's data feed
         """Replace a position by its new shares, `ratio` for each old one, and add the cash paid for a fraction."""
@@ -173,6 +190,7 @@ class BacktraderBroker:
         """Set the current time, and the equity at the last session's close."""
         self._now = now
         self._last_equity_usd = last_equity_usd
+        self._strategy.broker.decided_at = self._strategy.datetime[0]
 
     def heard(self, own: Any, time: datetime, executed: datetime | None = None) -> None:  # noqa: ANN401 Backtrader's order
         """Record an order update from Backtrader; both times are starts of bars.
