@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from types import CodeType, FrameType, ModuleType
+from types import CodeType, FrameType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -39,9 +39,6 @@ COPIES_VIEW = True
 
 MAX_REASON_CHARACTERS, MAX_ERROR_CHARACTERS = 300, 300
 MIN_BARS, MAX_BARS = 1, 5_000
-REAL = (float, int, np.floating, np.integer)
-"""The types of numbers."""
-
 BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """The categories of Unicode that break a line, control a terminal, or cannot be written."""
 
@@ -67,13 +64,16 @@ class OwnRule:
         shown = View(copy_view(view) if COPIES_VIEW else view, ohlcv=self.facts.ohlcv, held_since=self.facts.held_since)
         with _blame(self.path), _confine(self.sources):
             decided = _iterate(self.rule(self.parameters).decide(shown))
-            for insight in decided:  # one by one: it may go on without end
-                if problem := _find_problem(insight, view, found):
+            for each in decided:  # one by one: it may go on without end
+                insight, problem = _read_insight(each, view, found)
+                if insight is None:
                     break
-                found.append(_settle(insight))
+                found.append(insight)
             else:
                 return found
             where = _locate(decided, self.rule)
+            if isinstance(decided, GeneratorType):
+                decided.close()  # here, and not when it is forgotten: it may have something to do at its end
         raise RuleError(f"{where or self.path}: {problem}")
 
 
@@ -364,10 +364,6 @@ def _is_beside(filename: str, path: str) -> bool:
     return PurePosixPath(filename).parent == PurePosixPath(path).parent
 
 
-def _is_fraction(value: object, limit: float) -> bool:
-    return isinstance(value, REAL) and not isinstance(value, bool) and bool(0 < value <= limit)
-
-
 def copy_view(view: base.View) -> base.View:
     """Return a view that shares nothing with another one that can be written to, be it by force."""
     indexes = {id(each.index): each.index.copy(deep=True) for each in view.closes.values()}  # most symbols share one
@@ -384,28 +380,49 @@ def copy_view(view: base.View) -> base.View:
     )
 
 
+def _read_insight(
+    insight: object, view: base.View, before: Sequence[Insight]
+) -> tuple[Insight, str] | tuple[None, str]:
+    """Return an insight with plain values; None and what is wrong with it if it cannot be used."""
+    if type(insight) is not Insight:  # a class on it could have fields that no record knows
+        return None, f"decide() returned {insight!r:.80}; it must return insights, as view.judge() makes them"
+    try:
+        plain = _settle(insight)
+    except (TypeError, ValueError) as error:
+        return None, f"an insight has a wrong value: {error}; make insights with view.judge()"
+    problem = _find_problem(plain, view, before)
+    return (None, problem) if problem else (plain, "")
+
+
 def _settle(insight: Insight) -> Insight:
-    """Return an insight with plain numbers: NumPy's cannot be written to a record."""
+    """Return an insight with plain numbers and texts: NumPy's, and those of a rule's own classes, fit in no record.
+
+    Raises TypeError or ValueError if one of them is none.
+    """
     return replace(
         insight,
-        symbol=str(insight.symbol),
-        price_usd=float(insight.price_usd),
-        gap_fraction=float(insight.gap_fraction),
-        reason=str(insight.reason),
-        weight_fraction=_to_float(insight.weight_fraction),
-        stop_loss_fraction=_to_float(insight.stop_loss_fraction),
-        take_profit_fraction=_to_float(insight.take_profit_fraction),
+        symbol=_to_text(insight.symbol),
+        price_usd=_to_float(insight.price_usd),
+        gap_fraction=_to_float(insight.gap_fraction),
+        reason=_to_text(insight.reason),
+        **{name: None if (value := getattr(insight, name)) is None else _to_float(value) for name in FRACTIONS},  # type: ignore[arg-type] # these fields are all numbers
     )
 
 
-def _to_float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _to_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is not a text")
+    return str.__str__(value)
 
 
-def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -> str:
-    """Return what is wrong with an insight; empty if nothing is."""
-    if type(insight) is not Insight:  # a class on it could have fields that no record knows
-        return f"decide() returned {insight!r:.80}; it must return insights, as view.judge() makes them"
+def _to_float(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, float | int | np.floating | np.integer):
+        raise TypeError(f"{value!r:.80} is not a number")
+    return float(value)
+
+
+def _find_problem(insight: Insight, view: base.View, before: Sequence[Insight]) -> str:
+    """Return what is wrong with an insight of plain values; empty if nothing is."""
     closes = view.closes.get(insight.symbol)
     if closes is None:
         return f"an insight on {insight.symbol!r:.20}, which is not in view.closes"
@@ -414,17 +431,17 @@ def _find_problem(insight: object, view: base.View, before: Sequence[Insight]) -
     direction: object = insight.direction
     if not isinstance(direction, Direction):
         return f"the direction of {insight.symbol} is {direction!r:.40}; make insights with view.judge()"
-    strength: object = insight.gap_fraction
-    if not isinstance(strength, REAL) or not -MAX_NUMBER <= strength <= MAX_NUMBER:
-        return f"the strength of {insight.symbol} is {strength!r:.40}; it must be a number of at most {MAX_NUMBER:g}"
+    strength = insight.gap_fraction
+    if not -MAX_NUMBER <= strength <= MAX_NUMBER:
+        return f"the strength of {insight.symbol} is {strength}; it must be a number of at most {MAX_NUMBER:g}"
     if insight.price_usd != float(closes.iloc[-1]):
         return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {float(closes.iloc[-1])}"
     for name, limit in FRACTIONS.items():
-        fraction: object = getattr(insight, name)
-        if fraction is not None and not _is_fraction(fraction, limit):
+        fraction = getattr(insight, name)
+        if fraction is not None and not 0 < fraction <= limit:
             return f"the {name} of {insight.symbol} is {fraction!r:.40}; it must be a number above 0 to {limit:g}"
-    reason: object = insight.reason
-    if not isinstance(reason, str) or not reason.strip():
+    reason = insight.reason
+    if not reason.strip():
         return f"the insight on {insight.symbol} has no reason; a sentence is needed"
     if (bad := next((each for each in reason if unicodedata.category(each) in BREAKING), None)) is not None:
         return f"the reason on {insight.symbol} contains {bad!r}; it must be one line of text"

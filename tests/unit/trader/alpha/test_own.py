@@ -418,6 +418,12 @@ def test_a_file_with_the_name_of_a_module_is_refused() -> None:
 # --- rules that fail -------------------------------------------------------------------------------------------------
 
 
+CHANGE = "from dataclasses import replace; yield replace(view.judge('KO', 1, reason='x')"
+ODD = (
+    "yes = lambda *_: True; Odd = type('Odd', (float,), dict(__le__=yes, __ge__=yes, __float__=lambda _: float('nan')))"
+)
+
+
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
@@ -434,6 +440,10 @@ def test_a_file_with_the_name_of_a_module_is_refused() -> None:
         ("yield view.judge('KO', 1, reason='a\\nb')", r"the reason on KO contains '\n'; it must be one line"),
         ("yield view.judge('KO', 1, reason='a\\ud800')", r"the reason on KO contains '\ud800'; it must be one line"),
         ("yield view.judge('KO', 1, reason='x' * 301)", "the reason on KO has 301 characters; at most 300"),
+        ("yield view.judge('KO', 1, reason=5)", "line 8: an insight has a wrong value: 5 is not a text; make insights"),
+        (f"{CHANGE}, gap_fraction='a lot')", "wrong value: 'a lot' is not a number"),
+        (f"{CHANGE}, symbol=['KO'])", "wrong value: ['KO'] is not a text"),
+        (f"{ODD}\n{CHANGE}, gap_fraction=Odd(1))", "the strength of KO is nan"),
         ("return None", "line 7: decide() returned None; it must return insights"),
         ("next(iter([]))\nyield 5", "line 8: RuntimeError: generator raised StopIteration"),
         ("raise SystemExit(3)", "line 8: SystemExit: 3"),
@@ -461,6 +471,7 @@ STOPPED = re.compile(r"rules/mine.py, line \d+: it took longer than 0.1 s")
 @pytest.mark.parametrize(
     "lines",
     [
+        "try:\n    yield 5\nfinally:\n    while True: pass",
         "while True: pass",
         "while True:\n    try: list(range(1000))\n    except Exception: pass",
         "while True:\n    try: list(range(1000))\n    except: pass",
