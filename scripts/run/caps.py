@@ -19,6 +19,9 @@ ROUNDING = 1e-9
 CENT_USD = 0.01
 """The tick of stock prices; brackets are rounded to it."""
 
+LEAST_QUANTITY = 1e-6
+"""Less than this part of a share is the rounding of a sum of quantities."""
+
 
 def find_broken_caps(record: Json) -> Iterator[str]:
     """Yield each cap that the planned or the placed orders of a record break, as a sentence with its numbers."""
@@ -33,6 +36,8 @@ def find_broken_caps(record: Json) -> Iterator[str]:
             if broken not in said:
                 said.add(broken)
                 yield f"{kind}: {broken}"
+    if settings.get("shares") == "fractional" and settings["stop_loss_fraction"]:
+        yield from (f"placed: {broken}" for broken in _check_stops(plans["placed"], report))
     if settings["mode"] == "dry-run" and report["investments"]:
         yield f"MODE=dry-run, but {len(report['investments'])} orders were placed"
 
@@ -131,6 +136,32 @@ def _check_bracket(order: Json, settings: Json, insight: Json) -> Iterator[str]:
         meant_usd = price_usd * (1 + fraction)
         if usd is None or abs(usd - meant_usd) > 1.5 * CENT_USD or (usd - price_usd) * fraction <= 0:
             yield f"{symbol}: {name} at {usd} USD, which should be {meant_usd:,.2f}"
+
+
+def _check_stops(orders: Sequence[Json], report: Json) -> Iterator[str]:
+    """Yield the buys without a bracket that no stop of the same run follows, and that the run does not name either.
+
+    A run that was cut off could do neither; its record says so, and the run that wrote it looked after the stop.
+    """
+    if report.get("status") == "INTERRUPTED":
+        return
+    for order in orders:
+        bought = order.get("filled_quantity", order["quantity"])
+        if order["side"] != "buy" or bought <= 0 or order["symbol"] in report.get("unprotected", ()):
+            continue
+        least_usd = (order["stop_loss_usd"] or 0.0) - 1.5 * CENT_USD
+        after = [each for each in report.get("stops", ()) if each["symbol"] == order["symbol"]]
+        covered = sum(
+            _covered(each) for each in after if each["type"] == "market" or each["stop_loss_usd"] >= least_usd
+        )
+        if covered < bought - LEAST_QUANTITY:
+            yield f"{order['symbol']}: {bought:g} bought, but a stop or a sale below it is for {covered:g} only"
+
+
+def _covered(order: Json) -> float:
+    """Return for how many shares an order protects: all of them while it is open, and what it has sold."""
+    has_ended = order["status"] in {"rejected", "canceled", "expired"}
+    return float(order["filled_quantity"] if has_ended else order["quantity"])
 
 
 def _check_pause(order: Json, settings: Json, seen: Json) -> Iterator[str]:

@@ -72,16 +72,21 @@ def find_unprotected(run: Run) -> tuple[str, ...]:
     if not run.settings.stop_loss_fraction:
         return ()
     lost = {each.symbol for each in run.outcomes if isinstance(each, Denial) and each.is_unprotected}
-    in_doubt = {order.symbol for order in run.placed if _may_leave_bare(order)}
+    followed = {each.symbol for each in run.stops if not each.came_to_nothing}
+    in_doubt = {order.symbol for order in run.placed if _may_leave_bare(order, is_followed=order.symbol in followed)}
     return tuple(sorted({*run.unprotected, *(set() if run.is_guarded else lost | in_doubt)}))
 
 
-def _may_leave_bare(order: Order) -> bool:
-    """Check whether an order may leave shares without a stop: a sale cancels it first, and a buy's may not work yet."""
+def _may_leave_bare(order: Order, *, is_followed: bool) -> bool:
+    """Check whether an order may leave shares without a stop: a sale cancels it first, and a buy's may not work yet.
+
+    A buy without a bracket needs a stop that follows it.
+    """
     if order.side is Side.SELL:
         return order.status is not OrderStatus.FILLED
     has_dead_stop = any(leg.type.is_stop and leg.status.is_dead for leg in order.legs)
-    return order.filled_quantity > 0 and (order.status is not OrderStatus.FILLED or has_dead_stop)
+    has_none = not order.is_bracket and not is_followed
+    return order.filled_quantity > 0 and (order.status is not OrderStatus.FILLED or has_dead_stop or has_none)
 
 
 def _denial(bare: Unprotected) -> Denial:

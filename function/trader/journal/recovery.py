@@ -154,14 +154,16 @@ def find_differing_account(plan: PlannedRun, settings: Settings) -> str:
 
 
 def complete_orders(orders: Sequence[Order], plan: PlannedRun | None) -> list[Order]:
-    """Return the broker's orders, completed with the price and the reason, which only the plan has."""
+    """Return the broker's orders, completed with what only the plan has: price, reason, and a plain buy's stop."""
     planned = {order.client_order_id: order for order in plan.orders} if plan else {}
     return [
-        replace(order, price_usd=meant.price_usd, reason=meant.reason)
-        if (meant := planned.get(order.client_order_id))
-        else order
-        for order in orders
+        _complete_order(order, meant) if (meant := planned.get(order.client_order_id)) else order for order in orders
     ]
+
+
+def _complete_order(order: Order, meant: Order) -> Order:
+    stop_loss_usd = order.stop_loss_usd if meant.is_bracket else meant.stop_loss_usd
+    return replace(order, price_usd=meant.price_usd, reason=meant.reason, stop_loss_usd=stop_loss_usd)
 
 
 def build_interrupted_record(

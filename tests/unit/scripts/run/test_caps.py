@@ -154,6 +154,72 @@ def test_a_broken_cap_is_found(cap: str) -> None:
     assert words in "\n".join(caps.find_broken_caps(record))
 
 
+def fractional(*stops: Record, **report: Any) -> Record:
+    """Return a record in which a part of a share is bought, as Alpaca fills it: a plain order, and then these stops."""
+    record = sound()
+    record["settings"]["shares"] = "fractional"
+    for part in ("decision", "report"):
+        record[part]["orders"][1].update(quantity=49.5, take_profit_usd=None)
+    record["report"]["orders"][1].update(status="filled", filled_quantity=49.5)
+    record["report"] |= {"status": "TRADED", "stops": list(stops), "unprotected": [], **report}
+    return record
+
+
+def stop(quantity: float = 49.5, price_usd: float = 97.0, **values: Any) -> Record:
+    """Return the stop that follows the buy."""
+    order = {"symbol": "AAPL", "side": "sell", "quantity": quantity, "stop_loss_usd": price_usd}
+    return {"type": "stop", "status": "accepted", "filled_quantity": 0.0, **order, **values}
+
+
+SALE = stop(price_usd=0.0, type="market", status="filled", filled_quantity=49.5, stop_loss_usd=None)
+
+WITH_STOP: Mapping[str, Record] = {
+    "a stop for the day": fractional(stop()),
+    "a stop above the planned one, for it was filled higher": fractional(stop(price_usd=97.4)),
+    "a stop that has sold": fractional(stop(status="filled", filled_quantity=49.5)),
+    "a sale at a price below the stop": fractional(SALE),
+    "a part was sold and the rest has a stop": fractional(
+        stop(status="canceled", filled_quantity=20.0), stop(quantity=29.5)
+    ),
+    "no stop, and its owner knows": fractional(unprotected=["AAPL"]),
+    "a run that was cut off": fractional(status="INTERRUPTED"),
+}
+
+WITHOUT_STOP: Mapping[str, tuple[Record, str]] = {
+    "no stop": (fractional(), "49.5 bought, but a stop or a sale below it is for 0 only"),
+    "the stop of another symbol": (fractional(stop() | {"symbol": "KO"}), "is for 0 only"),
+    "a rejected stop": (fractional(stop(status="rejected")), "is for 0 only"),
+    "a stop for the whole shares": (fractional(stop(quantity=49.0)), "is for 49 only"),
+    "a stop that is too far away": (fractional(stop(price_usd=95.0)), "is for 0 only"),
+    "another symbol is named": (fractional(unprotected=["KO"]), "is for 0 only"),
+}
+
+
+@pytest.mark.parametrize("kind", WITH_STOP)
+def test_a_part_of_a_share_has_a_stop_beside_its_buy(kind: str) -> None:
+    assert list(caps.find_broken_caps(WITH_STOP[kind])) == []
+
+
+@pytest.mark.parametrize("kind", WITHOUT_STOP)
+def test_a_part_of_a_share_without_a_stop_is_found(kind: str) -> None:
+    record, words = WITHOUT_STOP[kind]
+    assert words in "\n".join(caps.find_broken_caps(record))
+
+
+def test_a_part_of_a_share_that_was_not_bought_needs_no_stop() -> None:
+    record = fractional()
+    record["report"]["orders"][1].update(status="canceled", filled_quantity=0.0)
+    assert list(caps.find_broken_caps(record)) == []
+
+
+def test_without_stops_in_the_settings_a_part_of_a_share_needs_none() -> None:
+    record = fractional()
+    record["settings"].update(stop_loss_fraction=0.0, take_profit_fraction=0.0)
+    for part in ("decision", "report"):
+        record[part]["orders"][1]["stop_loss_usd"] = None
+    assert list(caps.find_broken_caps(record)) == []
+
+
 def test_a_pause_that_is_over_allows_a_buy() -> None:
     record = sound()
     record["observation"]["stopped_at"] = {"AAPL": "2022-12-27T15:00:00Z"}

@@ -170,6 +170,7 @@ DEAD_STOP = dataclasses.replace(buy("A", 5), side=Side.SELL, type=OrderType.STOP
         ({"status": OrderStatus.PARTIALLY_FILLED, "filled_quantity": 2}, True),
         ({"status": OrderStatus.FILLED, "filled_quantity": 5}, False),
         ({"status": OrderStatus.FILLED, "filled_quantity": 5, "legs": (DEAD_STOP,)}, True),
+        ({"status": OrderStatus.FILLED, "filled_quantity": 5, "take_profit_usd": None}, True),
     ],
 )
 def test_without_a_look_after_the_last_order_what_may_have_no_stop_is_named(
@@ -177,6 +178,15 @@ def test_without_a_look_after_the_last_order_what_may_have_no_stop_is_named(
 ) -> None:
     run = holding()
     run.outcomes.append(dataclasses.replace(buy("A", 5), **fields))
+    assert find_unprotected(run) == (("A",) if is_named else ())
+
+
+@pytest.mark.parametrize(("status", "is_named"), [(OrderStatus.ACCEPTED, False), (OrderStatus.REJECTED, True)])
+def test_a_buy_without_a_bracket_is_named_unless_a_stop_has_followed(status: OrderStatus, is_named: bool) -> None:
+    run = holding()
+    bought = dataclasses.replace(buy("A", 0.5), status=OrderStatus.FILLED, filled_quantity=0.5, take_profit_usd=None)
+    run.outcomes.append(bought)
+    run.stops.append(dataclasses.replace(DEAD_STOP, status=status))
     assert find_unprotected(run) == (("A",) if is_named else ())
 
 
