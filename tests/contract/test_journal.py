@@ -99,6 +99,12 @@ def test_a_run_that_noted_no_plan_has_none(journal: Journal) -> None:
     assert journal.entry(SLOT).load_plan() is None
 
 
+def test_a_plan_that_is_missing_or_damaged_has_no_orders(journal: Journal) -> None:
+    assert journal.planned_orders(SLOT) == []
+    journal.store.write(journal.entry(SLOT).plan_name, '{"decision": {}}')
+    assert journal.planned_orders(SLOT) == []
+
+
 def test_a_record_is_adopted_only_if_there_is_none(journal: Journal) -> None:
     run = a_run()
     assert journal.entry(SLOT).adopt(build_record(run, build_report(run, "INTERRUPTED")))

@@ -14,6 +14,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from tests.several_days import SeveralDays, at, shorten_waits
 from trader.model import Report
 from trader.stages import pipeline
+from trader.stages.protection import Holdings
 
 BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
 """Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
@@ -153,6 +154,90 @@ def test_a_halted_strategy_names_what_has_no_stop(fake: AlpacaFake, tmp_path: Pa
     fake.close_day()
     report = days.run(at(1, 9, 45), QUIET, MODE="dry-run")
     assert report["unprotected"] == ["A"]
+
+
+# --- a rule's own stop ---------------------------------------------------------------------------------------------
+
+NEAR = """
+from trader.alpha.rule import ForecastKind, Rule
+
+class Near(Rule):
+    forecast = ForecastKind.NONE
+    bars = 30
+
+    def decide(self, view):
+        for symbol, closes in view.closes.items():
+            is_up = closes.iloc[-1] < 105
+            yield view.judge(symbol, 0.01, up=is_up, reason="the price", stop_loss_fraction=0.01)
+"""
+OWN_STOP = 103.46
+"""1% below what was paid, as the rule asks."""
+
+
+@pytest.fixture
+def near(tmp_path: Path, fake: AlpacaFake, monkeypatch: pytest.MonkeyPatch) -> SeveralDays:
+    """Return a strategy with 1,000 USD whose rule asks for a stop closer than that of the settings."""
+    monkeypatch.chdir(tmp_path)
+    Path("rules").mkdir()
+    Path("rules/near.py").write_text(NEAR, encoding="utf-8")
+    return SeveralDays(tmp_path, fake, UNIVERSE="A", SHARES="fractional", SIGNAL="rules/near.py")
+
+
+def buy_without_stop(near: SeveralDays, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run end after its buy, before the stop."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "close_out", lambda *_: None)
+        assert near.run(at(0, 10, 0), BOUGHT)["investments"] == {"A": 0.9569}
+
+
+def remove_from_journal(folder: Path, kind: str) -> None:
+    for file in (folder / "journal").rglob(f"*.{kind}"):
+        file.unlink()
+
+
+def test_the_stop_that_a_rule_asks_for_is_placed_and_renewed(fake: AlpacaFake, near: SeveralDays) -> None:
+    near.run(at(0, 10, 0), BOUGHT)
+    assert stops(fake) == [(0.9569, OWN_STOP, "day")]
+    fake.close_day()
+    near.run(at(1, 9, 45), QUIET)
+    assert stops(fake) == [(0.9569, OWN_STOP, "day")]
+
+
+@pytest.mark.parametrize("lost", [(), ("settled",), ("settled", "json")], ids=["ended", "not settled", "cut off"])
+def test_after_a_run_without_its_stop_the_next_places_the_rules(
+    fake: AlpacaFake, near: SeveralDays, lost: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buy_without_stop(near, monkeypatch)
+    for kind in lost:
+        remove_from_journal(tmp_path, kind)
+    near.run(at(0, 10, 30), QUIET)
+    assert stops(fake) == [(0.9569, OWN_STOP, "day")]
+
+
+def test_a_run_that_may_place_nothing_does_not_lose_the_rules_stop(
+    fake: AlpacaFake, near: SeveralDays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buy_without_stop(near, monkeypatch)
+    remove_from_journal(tmp_path, "settled")
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "protect", lambda *_: Holdings())
+        near.run(at(0, 10, 15), QUIET)
+    near.run(at(0, 10, 30), QUIET)
+    assert stops(fake) == [(0.9569, OWN_STOP, "day")]
+
+
+def test_without_the_plan_the_stop_is_that_of_the_settings_and_the_log_says_so(
+    fake: AlpacaFake,
+    near: SeveralDays,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    buy_without_stop(near, monkeypatch)
+    remove_from_journal(tmp_path, "started")
+    near.run(at(0, 10, 30), QUIET)
+    assert stops(fake) == [(0.9569, STOP, "day")]
+    assert "the plan of a buy is not known" in [each.message for each in caplog.records]
 
 
 # --- on the laptop -------------------------------------------------------------------------------------------------

@@ -82,7 +82,10 @@ class RankingStore(Protocol):
 
 
 class OrderStore(Protocol):
-    """The part of a journal that settles the orders of earlier runs."""
+    """The part of a journal that knows the orders of earlier runs."""
+
+    def planned_orders(self, slot: datetime) -> Sequence[Order]:
+        """Return the orders that a slot's run planned; none if there is no plan that can be read."""
 
     def recorded_orders(self, slot: datetime) -> Sequence[Order] | None:
         """Return the orders in the record of a slot's run; None if there is no record that can be read."""
@@ -107,7 +110,6 @@ class Run:
     recovered: list[datetime] = field(default_factory=list)  # slots of runs that were cut off
     unsettled: list[datetime] = field(default_factory=list)  # slots whose orders may not have ended when their run did
     settled: list[Settled] = field(default_factory=list)
-    earlier: list[Order] = field(default_factory=list)  # orders of the unsettled slots, as their records have them
     held: dict[str, Position] = field(default_factory=dict)  # as the broker showed them last, and not sold by the run
     stops: list[Order] = field(default_factory=list)  # placed to protect holdings
     unprotected: dict[str, Unprotected] = field(default_factory=dict)

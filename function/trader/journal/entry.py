@@ -98,6 +98,15 @@ class Journal:
                 slots[kind].add(slot)
         return slots
 
+    def planned_orders(self, slot: datetime) -> list[Order]:
+        """Return the orders that a slot's run planned; none if there is no plan that can be read."""
+        try:
+            plan = self.entry(slot).load_plan()
+            return [] if plan is None else [codec.decode(Order, order) for order in plan["decision"]["orders"]]
+        except (DamagedError, ValueError, KeyError, TypeError) as error:
+            LOG.warning("a plan cannot be read", extra={"slot": codec.encode(slot), "error": str(error)})
+            return []
+
     def recorded_orders(self, slot: datetime) -> list[Order] | None:
         """Return the orders in the record of a slot's run; None if there is no record that can be read."""
         try:

@@ -167,7 +167,7 @@ def find_closed_gate(services: RunServices, run: Run) -> Exception | None:
 def settle(services: RunServices, run: Run) -> None:
     """Find out what became of the orders of earlier runs."""
     if services.history is not None and services.orders is not None and run.unsettled and not run.is_dry:
-        settled, run.earlier = settlement.settle(
+        run.settled += settlement.settle(
             run.unsettled,
             services.broker,
             services.history,
@@ -176,17 +176,16 @@ def settle(services: RunServices, run: Run) -> None:
             run.now,
             services.deadline,
         )
-        run.settled += settled
 
 
 def protect(services: RunServices, run: Run, closed: Exception | None = None) -> protection.Holdings:
     """Protect the holdings, and note those that are not protected. `closed` is the gate that is closed, if one is."""
     is_halted = isinstance(closed, RunStopped) and closed.code is Code.HALTED
     held_back = f"trading is halted ({closed})" if is_halted else "MODE=dry-run" if run.is_dry else ""
+    planned = services.orders.planned_orders if services.orders else None
+    look = partial(protection.protect, run, services.broker, services.deadline, is_open=closed is None, planned=planned)
     try:
-        holdings = protection.protect(
-            run, services.broker, services.deadline, held_back=held_back, is_open=closed is None
-        )
+        holdings = look(held_back=held_back)
     finally:
         run.is_guarded = False  # until the look after the last order
     if not holdings.is_touched:
@@ -194,9 +193,7 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
     # What was placed is believed only once the broker lists it.
     reasons = dict(run.unprotected)
     unconfirmed = "its new stop has not been confirmed; the next run looks again"
-    holdings = protection.protect(
-        run, services.broker, services.deadline, held_back=unconfirmed, is_open=closed is None
-    )
+    holdings = look(held_back=unconfirmed)
     run.unprotected |= {symbol: reasons[symbol] for symbol in run.unprotected.keys() & reasons.keys()}
     return holdings
 

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from trader.broker.base import (
 from trader.broker.sending import Sender
 from trader.broker.waiting import CANCEL_TIME_S, await_end, looks
 from trader.deadline import ORDER_TIME_S, Deadline
-from trader.journal.base import Run
+from trader.journal.base import JournalError, Run
 from trader.model import (
     DECIMALS,
     NEW_YORK,
@@ -81,12 +81,19 @@ class Lot:
     order_ids: frozenset[str]  # of the bot's orders for this symbol, and their legs
 
 
-def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_open: bool) -> Holdings:
+type Plans = Callable[[datetime], Sequence[Order]]
+"""Returns the orders that the run of a slot planned; raises JournalError if that cannot be read now."""
+
+
+def protect(
+    run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_open: bool, planned: Plans | None = None
+) -> Holdings:
     """Look at every holding, and place a stop for the shares that the bot bought and that have none.
 
     If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
     placed; empty if orders may be placed. `is_open` is False while the market is closed: then nothing is sold at the
-    market. Each order is noted in `run` as soon as it is placed, and in the end what has no working stop.
+    market. `planned` is asked for the stop of a buy without a bracket that has had none yet. Each order is noted in
+    `run` as soon as it is placed, and in the end what has no working stop.
 
     An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
     journal may not know of it. Only a dry run leaves it open.
@@ -102,14 +109,21 @@ def protect(run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_
         holdings = _read(run, broker)
     run.unprotected.clear()
     if settings.stop_loss_fraction:
-        _protect_bare(run, broker, deadline, holdings, held_back=held_back, is_open=is_open)
+        _protect_bare(run, broker, deadline, holdings, held_back=held_back, is_open=is_open, planned=planned)
     if holdings.fault:
         raise holdings.fault
     return holdings
 
 
 def _protect_bare(
-    run: Run, broker: Broker, deadline: Deadline, holdings: Holdings, *, held_back: str, is_open: bool
+    run: Run,
+    broker: Broker,
+    deadline: Deadline,
+    holdings: Holdings,
+    *,
+    held_back: str,
+    is_open: bool,
+    planned: Plans | None,
 ) -> None:
     """Restore the stops that are missing, and name each holding that has none at the end."""
     for symbol, words in holdings.fault.faults.items() if holdings.fault else ():
@@ -121,7 +135,8 @@ def _protect_bare(
         if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, settings))
     }
     if bare:
-        _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open).restore(bare)
+        guard = _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open, planned=planned)
+        guard.restore(bare)
 
 
 # --- pure ----------------------------------------------------------------------------------------------------------
@@ -399,6 +414,7 @@ class _Guard:
         *,
         held_back: str,
         is_open: bool,
+        planned: Plans | None,
     ) -> None:
         self._run = run
         self._settings = run.settings
@@ -407,19 +423,20 @@ class _Guard:
         self._holdings = holdings
         self._held_back = held_back
         self._is_open = is_open
+        self._planned = planned
         self._sender = Sender(broker, deadline)
 
     def restore(self, bare: Mapping[str, Position]) -> None:
         """Restore the stop of each of these holdings, or note why it has none."""
         failure: BrokerError | None = None
+        stocks = [symbol for symbol, position in bare.items() if position.is_stock]
         try:
-            stocks = [symbol for symbol, position in bare.items() if position.is_stock]
             history = self._broker.orders_of(stocks) if stocks else ()
         except BrokerError as error:
             for symbol in bare:
                 self._name(symbol, f"its orders cannot be read: {error}", is_ours=True)
             raise
-        history = [self._complete(order) for order in history]
+        history = self._complete(history, stocks)
         self._holdings.open_orders += tuple(_hidden_stops(history, self._holdings.open_orders, bare))
         for symbol, position in bare.items():
             if _is_covered(position, self._count_stopped(position)):
@@ -435,13 +452,44 @@ class _Guard:
         if failure:
             raise failure
 
-    def _complete(self, order: Order) -> Order:
-        """Return an order with the stop that it was planned with, which its broker may not know."""
-        if order.stop_loss_usd is not None:
-            return order
-        plans = {each.client_order_id: each for each in (*self._run.earlier, *self._run.placed)}
-        plan = plans.get(order.client_order_id)
-        return order if plan is None else replace(order, stop_loss_usd=plan.stop_loss_usd)
+    def _complete(self, history: Sequence[Order], symbols: Iterable[str]) -> list[Order]:
+        """Return the orders, those entries that had no stop yet with the one that they were planned with.
+
+        A broker does not know it, as such a buy is no bracket. Once there has been a stop, that one tells the price.
+        """
+        entries: dict[str, datetime] = {}  # with their slots
+        for symbol in symbols:
+            orders = [order for order in history if order.symbol == symbol]
+            entry = _find_entry(orders, self._settings.strategy)
+            parts = OrderId.parse(entry.client_order_id) if entry else None
+            if entry is None or parts is None or entry.stop_loss_usd is not None:
+                continue
+            later = orders[: orders.index(entry)]
+            if not any(each.stop_loss_usd is not None and _is_ours(each, parts.strategy) for each in later):
+                entries[entry.client_order_id] = parts.slot
+        plans = self._read_plans(entries)
+        return [
+            replace(order, stop_loss_usd=plans[order.client_order_id].stop_loss_usd)
+            if order.client_order_id in plans
+            else order
+            for order in history
+        ]
+
+    def _read_plans(self, entries: Mapping[str, datetime]) -> Mapping[str, Order]:
+        """Return these entries as they were planned, by id. A warning names those of which no plan can be read."""
+        plans = {each.client_order_id: each for each in (self._run.decision.orders if self._run.decision else ())}
+        error = ""
+        if not self._held_back:
+            try:
+                for slot in {slot for name, slot in entries.items() if name not in plans}:
+                    plans |= {each.client_order_id: each for each in (self._planned(slot) if self._planned else ())}
+            except JournalError as failure:  # no reason to leave a holding bare; a second try would take as long
+                error = str(failure)
+            if unknown := [name for name in entries if name not in plans]:
+                words = "a stop is at STOP_LOSS_FRACTION below what was paid, even if the rule asked for a closer one"
+                extra = {"strategy": self._settings.strategy, "orders": ", ".join(unknown), "detail": words}
+                LOG.warning("the plan of a buy is not known", extra=extra | ({"error": error} if error else {}))
+        return {name: plans[name] for name in entries if name in plans}
 
     def _restore_one(self, symbol: str, position: Position, history: Sequence[Order]) -> None:
         lot = find_lot(symbol, position, history, self._settings)

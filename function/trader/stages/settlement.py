@@ -31,22 +31,19 @@ def settle(
     strategy: str,
     now: datetime,
     deadline: Deadline,
-) -> tuple[list[Settled], list[Order]]:
+) -> list[Settled]:
     """Look at the orders of these earlier slots, cancel those still open, and return each that its record misstates.
-
-    Also return the orders as their records have them.
 
     One request lists all orders. A slot whose orders have all ended is noted in the journal, and not looked at again.
     Raises BrokerError or JournalError if a call fails.
     """
     slots = sorted(slots)[:MAX_SLOTS]
     if not slots or not deadline.allows(ORDER_TIME_S):
-        return [], []
+        return []
     listed = history.list_orders(slots[0] - BEFORE, now + AFTER)
     own = [order for order in listed if _slot_of(order, strategy) in slots]
     ended = {order.client_order_id: order for order in cancel(own, broker)}
     settled: list[Settled] = []
-    known: list[Order] = []
     for slot in slots:
         mine = [order for order in ended.values() if _slot_of(order, strategy) == slot]
         orders = store.recorded_orders(slot)
@@ -55,7 +52,6 @@ def settle(
             extra = {"strategy": strategy, "slot": encode(slot), "orders": names}
             LOG.error("the record of an earlier run cannot be read; reconcile it", extra=extra)
         recorded = {order.client_order_id: order for order in orders or ()}
-        known += recorded.values()
         settled += find_differences(recorded.values(), mine)
         # The broker must know an order that was not over, unless it has lost it or its list is not complete.
         in_doubt = [name for name, order in recorded.items() if not order.is_final and name not in ended]
@@ -68,7 +64,7 @@ def settle(
     for each in settled:
         level = logging.ERROR if each.side is Side.SELL else logging.WARNING
         LOG.log(level, "settled", extra={"strategy": strategy, **encode(each)})
-    return settled, known
+    return settled
 
 
 def _slot_of(order: Order, strategy: str) -> datetime | None:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tests.builders import SLOT, buy, daily, sell, settings
 from trader.broker.base import Broker, OrderId, UnreadablePositionsError
 from trader.broker.embedded import EmbeddedBroker
 from trader.deadline import Deadline
-from trader.journal.base import Run
+from trader.journal.base import JournalError, Run
 from trader.model import (
     BrokerError,
     Code,
@@ -31,7 +31,7 @@ from trader.model import (
     Unprotected,
 )
 from trader.prices.series import Series
-from trader.stages.protection import Holdings, are_protected, find_split, is_working_stop, protect
+from trader.stages.protection import Holdings, Plans, are_protected, find_split, is_working_stop, protect
 
 EARLIER = SLOT - timedelta(days=1)
 PAID, STOP = 100.0, 97.0
@@ -73,6 +73,17 @@ class Guarded:
             guarded.alpaca.end(order, "canceled")
         return guarded
 
+    @classmethod
+    def bought_in_parts(cls, *symbols: str) -> "Guarded":
+        """Return an account with 0.9 shares of each symbol that the bot bought a day earlier, without a bracket."""
+        guarded = cls()
+        for symbol in symbols:
+            entry = str(OrderId("trend", EARLIER, symbol, Side.BUY))
+            guarded.alpaca.fill_part(
+                guarded.add("market", Decimal("0.9"), "buy", symbol=symbol, client_order_id=entry), Decimal("0.9")
+            )
+        return guarded
+
     def protect(
         self,
         *,
@@ -80,6 +91,7 @@ class Guarded:
         held_back: str = "",
         is_open: bool = True,
         deadline: Deadline | None = None,
+        planned: Plans | None = None,
         **variables: object,
     ) -> Holdings:
         run = Run(settings=settings(**variables), slot=SLOT, now=SLOT)
@@ -92,6 +104,7 @@ class Guarded:
                 deadline or Deadline.never(),
                 held_back=held_back,
                 is_open=is_open,
+                planned=planned,
             )
         finally:
             self.stops = {order.client_order_id: order for order in run.stops}
@@ -507,6 +520,33 @@ def test_the_part_of_a_holding_that_a_stop_leaves_bare_gets_one_of_its_own(held:
     guarded.protect(SHARES="fractional")
     assert guarded.sent == [("A", "stop", float(Decimal(held) - Decimal(stopped)), STOP)]
     assert guarded.unprotected == {}
+
+
+def test_a_buy_without_a_bracket_gets_the_stop_that_it_was_planned_with() -> None:
+    guarded = Guarded.bought_in_parts("A")
+    plan = replace(buy("A"), client_order_id=str(OrderId("trend", EARLIER, "A", Side.BUY)), stop_loss_usd=99.0)
+    guarded.protect(planned=lambda slot: [plan] if slot == EARLIER else [])
+    assert guarded.sent == [("A", "stop", 0.9, 99.0)]
+
+
+def fail_to_read(_: datetime) -> Sequence[Order]:
+    raise JournalError("S3 does not answer")
+
+
+def test_once_there_has_been_a_stop_no_plan_is_read(caplog: pytest.LogCaptureFixture) -> None:
+    guarded = Guarded.bought_in_parts("A")
+    add_stops(guarded, 1)
+    guarded.protect(planned=fail_to_read)
+    assert "the plan of a buy is not known" not in [each.message for each in caplog.records]
+    assert guarded.sent == [("A", "stop", 0.9, STOP)]
+
+
+def test_a_journal_that_fails_leaves_no_holding_bare(caplog: pytest.LogCaptureFixture) -> None:
+    guarded = Guarded.bought_in_parts("A", "B")
+    guarded.protect(planned=fail_to_read)
+    assert guarded.sent == [("A", "stop", 0.9, STOP), ("B", "stop", 0.9, STOP)]
+    (warning,) = [each for each in caplog.records if each.message == "the plan of a buy is not known"]
+    assert vars(warning)["error"] == "S3 does not answer"
 
 
 def test_a_part_of_a_share_that_somebody_else_bought_is_his() -> None:

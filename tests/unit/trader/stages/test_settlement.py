@@ -33,6 +33,9 @@ class Records:
     recorded: dict[datetime, list[Order]] = field(default_factory=dict)
     settled: dict[datetime, list[str]] = field(default_factory=dict)
 
+    def planned_orders(self, slot: datetime) -> Sequence[Order]:  # noqa: ARG002 settlement does not ask for them
+        return ()
+
     def recorded_orders(self, slot: datetime) -> Sequence[Order] | None:
         return self.recorded.get(slot)
 
@@ -57,7 +60,7 @@ class Books(DirectBroker):
 
     def settle(self, slots: Sequence[datetime] = (EARLIER,), now: datetime = SLOT) -> list[Settled]:
         self.alpaca.now = now
-        return settle(slots, self, self, self.records, "trend", now, Deadline.never())[0]
+        return settle(slots, self, self, self.records, "trend", now, Deadline.never())
 
 
 def ends(settled: Sequence[Settled]) -> list[tuple[str, str, float]]:
@@ -253,5 +256,5 @@ def test_at_the_embedded_broker_the_orders_of_a_slot_are_noted(tmp_path: Path) -
     )
     placed = broker.submit(replace(buy("A"), client_order_id=str(OrderId("trend", EARLIER, "A", Side.BUY))))
     records = Records({EARLIER: [placed]})
-    assert settle([EARLIER], broker, broker, records, "trend", SLOT, Deadline.never())[0] == []
+    assert settle([EARLIER], broker, broker, records, "trend", SLOT, Deadline.never()) == []
     assert records.settled == {EARLIER: [placed.client_order_id]}
