@@ -17,10 +17,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import create_loader
 
 from scripts.layer import manifest
 from scripts.layer.archive import unpack
+from scripts.layer.bytecode import compile_tree
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
 from scripts.layer.target import LayerError, Target
@@ -39,6 +42,9 @@ from tests.fault_injection.faulty_services import (
 from trader.codec import encode
 from trader.model import NEW_YORK
 from trader.schedule.base import slot_id
+
+# Each session of boto3 would read the descriptions of AWS's services again; every harness has two.
+botocore.session.create_loader = cache(create_loader)
 
 HANDLER = Path(__file__).with_name("function")
 TARGET = Target("3.13", "x86_64")
@@ -402,11 +408,15 @@ def unpack_layer() -> Path:
 
 @cache
 def unpack_function() -> Path:
-    """Unpack the function as `make package` zips it, and return its folder."""
+    """Unpack the function as `make package` zips it, compile it for all processes, and return its folder.
+
+    Python takes the bytecode without looking at the source: whoever changes a file in a copy must remove its bytecode.
+    """
     with _LOCK:
         if UNPACKED in os.environ:
             return _folder() / "task"
         unpack(package(zip_file=_folder() / "function.zip"), _folder() / "task")
+        compile_tree(TARGET.interpreter(), _folder() / "task")
         return _folder() / "task"
 
 

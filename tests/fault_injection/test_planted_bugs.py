@@ -332,6 +332,8 @@ def plant(bug: Bug, folder: Path) -> Path:
     source = file.read_text(encoding="utf-8")
     assert source.count(bug.right) == 1, f"{bug.file} must contain {bug.right!r} exactly once: plant the bug elsewhere"
     file.write_text(source.replace(bug.right, bug.wrong), encoding="utf-8")
+    (bytecode,) = (file.parent / "__pycache__").glob(f"{file.stem}.*")
+    bytecode.unlink()
     return folder / "task"
 
 
