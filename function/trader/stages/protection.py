@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from decimal import ROUND_FLOOR
 
 from trader.broker.base import (
     Broker,
@@ -29,6 +30,7 @@ from trader.model import (
     Position,
     Side,
     Unprotected,
+    move_to_tick,
     round_to_tick,
 )
 from trader.settings import Settings
@@ -193,10 +195,14 @@ def find_lot(symbol: str, position: Position, history: Sequence[Order], settings
     ]
     stops = [stop for stop in stops if ratio == 1 or stop < position.average_price_usd]
     by_setting_usd = entry.filled_price_usd / ratio * (1 - settings.stop_loss_fraction)
+    stop_usd = max([by_setting_usd, *stops])
+    rounded_usd = float(round_to_tick(stop_usd))
+    if stop_usd < position.price_usd <= rounded_usd:  # rounding alone must not sell
+        rounded_usd = move_to_tick(stop_usd, ROUND_FLOOR)
     known = [each for order in ours for each in (order, *order.legs)]
     return Lot(
         quantity=_settle_quantity(left * ratio, position.quantity, is_split=ratio != 1),
-        stop_usd=float(round_to_tick(max([by_setting_usd, *stops]))),
+        stop_usd=rounded_usd,
         order_ids=frozenset(each.order_id for each in known),
     )
 
@@ -510,16 +516,16 @@ class _Guard:
             return
         if order.quantity < missing:
             self._name(symbol, f"only {order.quantity:g} of {missing:g} shares were free for a stop", is_ours=True)
-        words = (
-            "sold, because the price is at or below its stop" if order.type is OrderType.MARKET else "a stop is placed"
-        )
-        extra = {"strategy": self._settings.strategy, "symbols": symbol, "stop_usd": lot.stop_usd}
-        is_renewed = order.type is OrderType.STOP and not order.is_whole
-        if is_renewed and not self._has_lost_stop(symbol, history):
-            LOG.info("stop for the day", extra={**extra, "quantity": order.quantity, "detail": words})
-            return
-        extra |= {"quantity": order.quantity, "detail": f"held without a working stop; {words}"}
-        LOG.error("stop loss missing", extra=extra)
+        is_sale = order.type is OrderType.MARKET
+        words = "sold, because the price is at or below its stop" if is_sale else "a stop is placed"
+        extra: dict[str, object] = {"strategy": self._settings.strategy, "symbols": symbol, "stop_usd": lot.stop_usd}
+        extra["quantity"] = order.quantity
+        if order.is_whole or self._has_lost_stop(symbol, history):
+            LOG.error("stop loss missing", extra={**extra, "detail": f"held without a working stop; {words}"})
+        elif is_sale:
+            LOG.warning("sold below its stop", extra={**extra, "detail": f"its stop for the day has ended; {words}"})
+        else:
+            LOG.info("stop for the day", extra={**extra, "detail": words})
 
     def _has_lost_stop(self, symbol: str, history: Sequence[Order]) -> bool:
         """Check whether a stop of this strategy ended today, although stops for a part of a share last for the day."""
@@ -669,6 +675,7 @@ class _Guard:
         raise OrderRejectedError(f"none of its shares is free; they are reserved by {by if idle else 'the broker'}")
 
     def _order(self, symbol: str, quantity: float, lot: Lot, kind: OrderType) -> Order:
+        in_parts = "a stop for the day" if kind is OrderType.STOP else "below its stop, which has ended with its day"
         number = 1 + sum(order.symbol == symbol for order in self._run.stops)
         return Order(
             client_order_id=str(OrderId(self._settings.strategy, self._run.slot, symbol, Side.SELL, number)),
@@ -678,7 +685,7 @@ class _Guard:
             price_usd=lot.stop_usd,
             stop_loss_usd=lot.stop_usd if kind is OrderType.STOP else None,
             type=kind,
-            reason="its stop loss was missing" if quantity.is_integer() else "a stop for the day",
+            reason="its stop loss was missing" if quantity.is_integer() else in_parts,
         )
 
     def _take_down(self, order: Order) -> Order:

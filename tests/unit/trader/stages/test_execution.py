@@ -265,6 +265,12 @@ def test_a_refusal_after_no_answer_is_of_unknown_fate() -> None:
     assert codes(seen) == ["unknown"]
 
 
+@pytest.mark.parametrize(("left_s", "expected"), [(2 * ORDER_TIME_S, "pending_new"), (199, Code.OUT_OF_TIME)])
+def test_a_buy_that_a_stop_must_follow_is_not_started_without_time_for_both(left_s: float, expected: str) -> None:
+    parts = replace(buy("A", 0.5), take_profit_usd=None)
+    assert codes(placed(Books(), parts, deadline=Deadline(lambda: left_s))) == [expected]
+
+
 def test_an_order_without_enough_time_left_is_not_started() -> None:
     books = Books()
     times = iter([ORDER_TIME_S, ORDER_TIME_S - 0.1])

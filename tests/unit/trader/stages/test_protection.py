@@ -1,5 +1,6 @@
 """Protection with the real adapter on the stand-in for Alpaca: a share of A cost 100 USD, so its stop is at 97."""
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -529,6 +530,19 @@ def test_a_buy_without_a_bracket_gets_the_stop_that_it_was_planned_with() -> Non
     assert guarded.sent == [("A", "stop", 0.9, 99.0)]
 
 
+@pytest.mark.parametrize(("price_usd", "said"), [(98, "stop for the day"), (95, "sold below its stop")])
+def test_the_log_tells_a_sale_from_a_stop_for_the_day(
+    price_usd: float, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    guarded = Guarded.bought_in_parts("A")
+    add_stops(guarded, 1)
+    guarded.alpaca.prices["A"] = price_usd
+    guarded.protect()
+    level = logging.INFO if said == "stop for the day" else logging.WARNING
+    assert [(each.message, each.levelno) for each in caplog.records if "stop" in each.message] == [(said, level)]
+
+
 def fail_to_read(_: datetime) -> Sequence[Order]:
     raise JournalError("S3 does not answer")
 
@@ -563,6 +577,14 @@ def test_a_closer_stop_is_kept_through_a_split(ratio: float) -> None:
     guarded.alpaca.split("A", ratio)
     guarded.protect()
     assert guarded.sent == [("A", "stop", 90 * ratio, 99 / ratio)]
+
+
+def test_a_closer_stop_that_a_split_brings_near_the_price_is_not_rounded_up_to_it() -> None:
+    guarded = Guarded.bought("A")
+    guarded.stop().stop_price = Decimal("99.99")
+    guarded.alpaca.split("A", 2)
+    guarded.protect()
+    assert guarded.sent == [("A", "stop", 180, 49.99)]
 
 
 @pytest.mark.parametrize("ratio", [2, 0.5])
