@@ -22,6 +22,8 @@ HALTED = (
     "finishes a sale that it has started.\n"
     "Positions stay, with their stop losses and take profits at Alpaca, and so do open orders: sell or cancel them in "
     "Alpaca's dashboard.\n"
+    "No stop is placed while it is halted. The stops of parts of a share (SHARES=fractional) end with the day and are "
+    "not renewed: from the next opening on, these holdings have none, and each run names them.\n"
     "To trade again: make resume STRATEGY={which}"
 )
 RESUMED = "The next scheduled run of {them} trades again; to run {now} now: {commands}"

@@ -26,7 +26,8 @@ class Explanation(NamedTuple):
 
 EXPLANATIONS: Mapping[Code, Explanation] = {
     Code.HALTED: Explanation(
-        "The halt switch is on, or could not be read, so nothing was traded from then on.",
+        "The halt switch is on, or could not be read, so nothing was traded from then on, and no stop was placed: the "
+        "stops of parts of a share (SHARES=fractional) end with the day and are not renewed.",
         "If the reason for the halt is gone: make resume STRATEGY=NAME. A switch that cannot be read: allow the bot to "
         "read the parameter that HALT_PARAMETER names.",
     ),

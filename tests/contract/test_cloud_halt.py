@@ -68,6 +68,7 @@ def test_the_output_says_what_halting_does_not_do(make: Command) -> None:
     _, said, _ = make("halt", STRATEGY="trend")
     assert "sends no more buys and starts no more sales" in said
     assert "Positions stay, with their stop losses and take profits at Alpaca" in said
+    assert "The stops of parts of a share (SHARES=fractional) end with the day and are not renewed" in said
     assert "make resume STRATEGY=trend" in said
 
 

@@ -12,6 +12,7 @@ from scripts.run.chain import Finding
 from scripts.run.verify import verify
 from scripts.testkit.alpaca import AlpacaFake
 from tests.several_days import SeveralDays, at, shorten_waits
+from trader import wiring
 from trader.model import BrokerError
 from trader.stages import pipeline, protection
 from trader.wiring import open_journal
@@ -106,3 +107,22 @@ def test_the_record_of_a_run_that_was_cut_off_before_the_stop_verifies(
             file.unlink()
     assert days.run(at(0, 10, 30), QUIET)["recovered"] == ["2026-11-09T15:00:00Z"]
     assert faults(days, at(0, 10, 45)) == []
+
+
+def test_a_halt_covers_its_day_names_the_holding_on_the_next_and_a_resumed_run_renews_the_stop(
+    fake: AlpacaFake, days: SeveralDays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days.run(at(0, 10, 0), BOUGHT)
+    with monkeypatch.context() as patch:
+        patch.setattr(wiring.PARAMETERS, "read_halt_reason", lambda _: "a test")
+        same_day = days.run(at(0, 10, 15), QUIET)
+        fake.close_day()
+        next_day = days.run(at(1, 9, 45), QUIET)
+    assert [(each["status"], each["unprotected"]) for each in (same_day, next_day)] == [
+        ("HALTED", []),
+        ("HALTED", ["A"]),
+    ]
+    assert fake.open_orders("A") == []
+    assert days.run(at(1, 10, 0), QUIET)["unprotected"] == []
+    assert [float(order.stop_price or 0) for order in fake.open_orders("A")] == [101.37]
+    assert faults(days, at(1, 10, 15)) == []
