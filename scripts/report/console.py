@@ -26,7 +26,13 @@ KIND_STYLES = {"order": "bold", "unsent": "bold", "refused": "yellow", "unprotec
 def show(record: Json, out: Console) -> None:
     """Print a journal record: first what happened, then why."""
     rows = formatting.rows(record)
-    parts = (_heading(record, rows), _decisions(record, rows, out.width), _account(record), _timings(record))
+    parts = (
+        _heading(record, rows),
+        _decisions(record, rows, out.width),
+        _holdings(record),
+        _account(record),
+        _timings(record),
+    )
     out.print()
     for part in parts:
         if part is not None:
@@ -148,6 +154,23 @@ def _summary(rows: Sequence[DecisionRow]) -> RenderableType:
     example = "" if len({row.result for row in rows}) == 1 else f"{rows[0].symbol}: "
     words = f" {len(rows)} symbols {rows[0].action} ({symbols}): {example}{rows[0].result}"
     return Text(textwrap.shorten(words, 160, placeholder=" …"), style=_style(rows[0]))
+
+
+def _holdings(record: Json) -> RenderableType | None:
+    held = formatting.holdings(record)
+    if not held:
+        return None
+    table = _table("Held before", "Shares", "Paid", "Price", "Gain", "Stop", "To stop", narrow=True)
+    for each in held:
+        table.add_row(
+            each.symbol,
+            formatting.quantity(each.quantity),
+            *("" if usd is None else formatting.usd(usd) for usd in (each.paid_usd, each.price_usd)),
+            "" if each.gain_fraction is None else formatting.percent(each.gain_fraction),
+            "none" if each.stop_usd is None else formatting.usd(each.stop_usd),
+            "" if each.distance_fraction is None else formatting.percent(each.distance_fraction),
+        )
+    return Padding(table, (0, 0, 0, 1), expand=False)
 
 
 def _account(record: Json) -> RenderableType | None:

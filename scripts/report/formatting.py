@@ -1,5 +1,6 @@
 """The wording of a run's report, shared by the terminal and the page so that they never disagree."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -467,6 +468,58 @@ def denial_codes(record: Json) -> list[Code]:
     """Return the codes of the denials, each once, in the order of Code."""
     occurred = {denial["code"] for denial in record["report"]["denials"]}
     return [code for code in Code if code in occurred]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A holding as the run saw it first: what was paid, what it gained, and its stop, as far as they are known."""
+
+    symbol: str
+    quantity: float
+    paid_usd: float | None
+    price_usd: float
+    stop_usd: float | None
+    is_named: bool  # the run named it as unprotected
+
+    @property
+    def gain_fraction(self) -> float | None:
+        """The gain since it was bought, as a fraction of what was paid."""
+        return self.price_usd / self.paid_usd - 1 if self.paid_usd and self.price_usd else None
+
+    @property
+    def distance_fraction(self) -> float | None:
+        """How far the stop is from the price, as a fraction of it; negative while it is below."""
+        return self.stop_usd / self.price_usd - 1 if self.stop_usd and self.price_usd else None
+
+
+def holdings(record: Json) -> list[Holding]:
+    """Return what was held before the run's orders, by symbol; nothing for a run that did not look."""
+    seen = record.get("observation") or {}
+    return [
+        Holding(
+            symbol=symbol,
+            quantity=held["quantity"],
+            paid_usd=held["average_price_usd"],
+            price_usd=held["price_usd"],
+            stop_usd=max(
+                (
+                    each["stop_price_usd"]
+                    for each in seen.get("open_orders", ())
+                    if each["symbol"] == symbol and each["side"] == Side.SELL and each.get("stop_price_usd")
+                ),
+                default=None,
+            ),
+            is_named=symbol in record["report"].get("unprotected", ()),
+        )
+        for symbol, held in sorted(seen.get("positions", {}).items())
+    ]
+
+
+def direction_words(record: Json) -> str:
+    """Say how many insights there are of each direction; empty without any."""
+    insights = record["report"].get("insights") or ()
+    counts = Counter(each["direction"] for each in insights)
+    return ", ".join(f"{counts[each]} {each}" for each in Direction if counts[each])
 
 
 def account_lines(record: Json) -> list[tuple[str, float, float | None]]:

@@ -42,6 +42,10 @@ document.querySelector('pre').textContent = 'measured' + JSON.stringify(measured
 """
 
 
+HELD = 2
+"""The rows of the table of what was held: its head, and one holding."""
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of a run whose broker answered with HTML."""
@@ -123,7 +127,7 @@ def test_every_chart_has_a_text_description(tmp_path: Path) -> None:
 
 def test_every_table_header_has_a_scope(tmp_path: Path) -> None:
     scopes = [attributes.get("scope") for attributes in write(tmp_path, record()).find_all("th")]
-    assert scopes == ["col"] * 8 + ["row"] * 6
+    assert scopes == ["col"] * 7 + ["row"] + ["col"] * 8 + ["row"] * 6
 
 
 def test_the_table_shows_each_symbols_target(tmp_path: Path) -> None:
@@ -212,7 +216,7 @@ def test_many_symbols_refused_with_one_code_are_folded_away(tmp_path: Path) -> N
     unpriced = [denial(f"ZZ{number}", "NO_PRICE_DATA", "file: no such symbol there") for number in range(483)]
     elements = write(tmp_path, record(denials=unpriced))
     assert "483 symbols NO_PRICE_DATA" in elements.text
-    assert len(list(elements.find_all("tr"))) == 7
+    assert len(list(elements.find_all("tr"))) == HELD + 7
 
 
 def test_an_order_of_unknown_fate_stands_out(tmp_path: Path) -> None:
@@ -262,4 +266,4 @@ def test_a_symbol_without_kept_prices_has_a_row_but_no_chart(tmp_path: Path) -> 
     del lost["observation"]["closes"]["AAA"]
     elements = write(tmp_path, lost)
     assert len(list(elements.find_all("article"))) == 5
-    assert len(list(elements.find_all("tr"))) == 7
+    assert len(list(elements.find_all("tr"))) == HELD + 7
