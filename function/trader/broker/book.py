@@ -1,7 +1,7 @@
 """The embedded broker's book: what its file holds, and what orders, prices and restatements do to it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
@@ -68,21 +68,19 @@ def reserve(book: Book, stop: Order) -> None:
     book.brackets[stop.symbol] = stop
 
 
-def find_submissions(book: Book) -> set[datetime]:
-    """Return when the stops for a part of a share were placed: brokers take them for a day only."""
-    return {order.submitted_at for order in book.brackets.values() if _is_of_the_day(order) and order.submitted_at}
+def find_day_stops(book: Book) -> list[Order]:
+    """Return the stops for a part of a share: brokers take them for a day only."""
+    return [order for order in book.brackets.values() if order.type is OrderType.STOP and not order.is_whole]
 
 
-def expire(book: Book, close: datetime) -> None:
-    """End the stops for a part of a share that were placed before a close."""
-    for symbol, order in list(book.brackets.items()):
-        if _is_of_the_day(order) and order.submitted_at is not None and order.submitted_at < close:
-            del book.brackets[symbol]
+def expire(book: Book, stops: Sequence[Order], close: datetime) -> None:
+    """End those of the stops that were placed before a close, also if a split has made their shares whole since."""
+    for stop in stops:
+        order = book.brackets.get(stop.symbol)
+        is_there = order is not None and order.client_order_id == stop.client_order_id
+        if order and is_there and order.submitted_at is not None and order.submitted_at < close:
+            del book.brackets[stop.symbol]
             book.orders[order.client_order_id] = replace(order, status=OrderStatus.EXPIRED)
-
-
-def _is_of_the_day(order: Order) -> bool:
-    return order.type is OrderType.STOP and not order.is_whole
 
 
 def fill(book: Book, order: Order, price_usd: float) -> None:

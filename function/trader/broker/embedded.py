@@ -250,14 +250,15 @@ class EmbeddedBroker:
         series = self._visible(list(book.positions)) if book.positions else {}
         known = {name: order.status for name, order in book.orders.items()}
         restated = len(book.restatements)
+        stops = books.find_day_stops(book)
         self._follow_sources(book, series)
         followed = {symbol: each for symbol, each in series.items() if symbol not in self._unknown}
         closed = sessions.previous_close(self._now)
         if book.as_of <= closed:  # a run at the very close is the last of its day
-            for close in sorted({sessions.next_close(each) for each in books.find_submissions(book)}):
+            for close in sorted({sessions.next_close(each.submitted_at) for each in stops if each.submitted_at}):
                 if close <= closed:  # what a stop has not sold by then, it does not sell on a later day
                     books.advance(book, followed, max(book.as_of, close))
-                    books.expire(book, close)
+                    books.expire(book, stops, close)
             books.advance(book, followed, closed)
             book.last_equity_usd = book.equity_usd()
         books.advance(book, followed, self._now)
