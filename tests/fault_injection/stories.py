@@ -426,6 +426,23 @@ HALT, GAP, SPLIT, CASH = "suspended stock", "gap through a stop", "split", "depo
 SMALL = "a part of a share"
 FRACTIONAL = {**QUICK, "SHARES": "fractional"}
 
+NEAR, NEAR_STOP_FRACTION = "rules/near_stop.py", 0.01
+"""A rule that buys what has fallen, with a stop closer than that of the settings."""
+
+NEAR_RULE = f"""
+from trader.alpha.rule import ForecastKind, Rule
+
+class NearStop(Rule):
+    forecast = ForecastKind.NONE
+    bars = 30
+
+    def decide(self, view):
+        for symbol, closes in view.closes.items():
+            change = closes.iloc[-1] / closes.iloc[-2] - 1
+            reason = "the last change"
+            yield view.judge(symbol, -change, up=change < -0.03, reason=reason, stop_loss_fraction={NEAR_STOP_FRACTION})
+"""
+
 
 @story(HALT, "bought on Friday, traded again on Monday", begins=FRIDAY)
 def _(told: Play) -> None:
@@ -537,6 +554,51 @@ def lose_first_stop(kind: Kind) -> Story:
 
 story(SMALL, "its stop is asked for, but Alpaca does not answer")(lose_first_stop(Kind.LOST))
 story(SMALL, "killed between buy and stop")(lose_first_stop(Kind.KILL_BEFORE))
+
+
+@story(SMALL, "killed between buy and the closer stop that its rule asked for")
+def _(told: Play) -> None:
+    rule = told.harness.task / NEAR
+    rule.parent.mkdir(exist_ok=True)
+    rule.write_text(NEAR_RULE, encoding="utf-8")
+    told.harness.env = {**FRACTIONAL, "SIGNAL": NEAR}
+    told.slot(BUY, faults=[Fault(ORDER_STOP, Kind.KILL_BEFORE)])
+    told.slot()
+    told.require_safe("AAA", "BBB", "CCC")
+    paid = told.harness.alpaca.positions["CCC"].average_price
+    prices = [stop.stop_price or Decimal(0) for stop in told.harness.alpaca.working_stops("CCC")]
+    meant = paid * Decimal(str(1 - NEAR_STOP_FRACTION))
+    told.require(all(price >= meant - Decimal("0.01") for price in prices), f"stops at {prices} instead of {meant:.2f}")
+
+
+def add_ended_stops(told: Play, symbol: str, count: int) -> None:
+    """Add stops of the bot's that ended with their day, as years of holding a part of a share leave them."""
+    alpaca, last = told.harness.alpaca, told.find(symbol, "stop")
+    name = f"{STRATEGY}-{slot_id(told.moment + timedelta(minutes=1))}-{symbol}-stop"
+    with alpaca.lock:
+        for _ in range(count):
+            stop = alpaca._new_order(symbol, "sell", "stop", last.quantity, f"{name}{len(alpaca.orders)}")
+            stop.status, stop.stop_price, stop.time_in_force = "expired", last.stop_price, "day"
+            alpaca.orders.append(stop)
+
+
+@story(SMALL, "its buy is older than 2,000 stops for the day")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, expected="TRADED")
+    add_ended_stops(told, "CCC", 2_100)
+    told.day()
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(SMALL, "its buy is older than all orders that are read")
+def _(told: Play) -> None:
+    told.harness.env = FRACTIONAL
+    told.slot(BUY, expected="TRADED")
+    add_ended_stops(told, "CCC", 4_100)
+    told.day()
+    told.require("CCC" in told.named, "CCC is not named")
+    told.require_safe("AAA", "BBB")
 
 
 @story(SMALL, "the next morning below its stop")
