@@ -19,7 +19,7 @@ ALL = "all"
 
 HALTED = (
     "No run of {them} trades any more. A run that is under way sends no more buys and starts no more sales; it "
-    "finishes a sale that it has started.\n"
+    "finishes a sale that it has started, and gives what it has bought its stop.\n"
     "Positions stay, with their stop losses and take profits at Alpaca, and so do open orders: sell or cancel them in "
     "Alpaca's dashboard.\n"
     "No stop is placed while it is halted. The stops of parts of a share (SHARES=fractional) end with the day and are "

@@ -12,6 +12,7 @@ import pytest
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
 from tests.several_days import SeveralDays, at, shorten_waits
+from trader import wiring
 from trader.model import Report
 from trader.stages import pipeline
 from trader.stages.protection import Holdings
@@ -154,6 +155,19 @@ def test_a_halted_strategy_names_what_has_no_stop(fake: AlpacaFake, tmp_path: Pa
     fake.close_day()
     report = days.run(at(1, 9, 45), QUIET, MODE="dry-run")
     assert report["unprotected"] == ["A"]
+
+
+def test_a_halt_between_two_buys_leaves_the_first_its_stop(
+    fake: AlpacaFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_halt_reason(_: object) -> str:
+        return "a test" if fake.asked("POST") else ""
+
+    monkeypatch.setattr(wiring.PARAMETERS, "read_halt_reason", read_halt_reason)
+    report = SeveralDays(tmp_path, fake, UNIVERSE="A,B", SHARES="fractional").run(at(0, 10, 0), BOUGHT)
+    assert (report["status"], report["unprotected"]) == ("HALTED", [])
+    (bought,) = fake.positions
+    assert [(order.symbol, order.side, order.type) for order in fake.open_orders()] == [(bought, "sell", "stop")]
 
 
 # --- a rule's own stop ---------------------------------------------------------------------------------------------

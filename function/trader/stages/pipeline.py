@@ -179,13 +179,17 @@ def settle(services: RunServices, run: Run) -> None:
 
 
 def protect(services: RunServices, run: Run, closed: Exception | None = None) -> protection.Holdings:
-    """Protect the holdings, and note those that are not protected. `closed` is the gate that is closed, if one is."""
+    """Protect the holdings, and note those that are not protected. `closed` is the gate that is closed, if one is.
+
+    A halt holds all stops back, but for those of what this run has bought: it finishes what it has begun.
+    """
     is_halted = isinstance(closed, RunStopped) and closed.code is Code.HALTED
     held_back = f"trading is halted ({closed})" if is_halted else "MODE=dry-run" if run.is_dry else ""
     planned = services.orders.planned_orders if services.orders else None
     look = partial(protection.protect, run, services.broker, services.deadline, is_open=closed is None, planned=planned)
     try:
-        holdings = look(held_back=held_back)
+        bought = {order.symbol for order in run.placed if order.side is Side.BUY}
+        holdings = look(held_back=held_back, finishing=bought if is_halted else ())
     finally:
         run.is_guarded = False  # until the look after the last order
     if not holdings.is_touched:

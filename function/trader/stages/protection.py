@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import ROUND_FLOOR
@@ -88,14 +88,21 @@ type Plans = Callable[[datetime], Sequence[Order]]
 
 
 def protect(
-    run: Run, broker: Broker, deadline: Deadline, *, held_back: str, is_open: bool, planned: Plans | None = None
+    run: Run,
+    broker: Broker,
+    deadline: Deadline,
+    *,
+    held_back: str,
+    is_open: bool,
+    planned: Plans | None = None,
+    finishing: Collection[str] = (),
 ) -> Holdings:
     """Look at every holding, and place a stop for the shares that the bot bought and that have none.
 
     If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
-    placed; empty if orders may be placed. `is_open` is False while the market is closed: then nothing is sold at the
-    market. `planned` is asked for the stop of a buy without a bracket that has had none yet. Each order is noted in
-    `run` as soon as it is placed, and in the end what has no working stop.
+    placed, but for the stops of the symbols in `finishing`; empty if orders may be placed. `is_open` is False while
+    the market is closed: then nothing is sold at the market. `planned` is asked for the stop of a buy without a bracket
+    that has had none yet. Each order is noted in `run` as soon as it is placed, and in the end what has no working stop.
 
     An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
     journal may not know of it. Only a dry run leaves it open.
@@ -110,35 +117,36 @@ def protect(
         _cancel(old, broker, settings.strategy)
         holdings = _read(run, broker)
     run.unprotected.clear()
-    if settings.stop_loss_fraction:
-        _protect_bare(run, broker, deadline, holdings, held_back=held_back, is_open=is_open, planned=planned)
+    if settings.stop_loss_fraction and (bare := _find_bare(run, holdings)):
+        rights = _Rights(held_back=held_back, finishing=finishing, is_open=is_open)
+        _Guard(run, broker, deadline, holdings, rights, planned).restore(bare)
     if holdings.fault:
         raise holdings.fault
     return holdings
 
 
-def _protect_bare(
-    run: Run,
-    broker: Broker,
-    deadline: Deadline,
-    holdings: Holdings,
-    *,
-    held_back: str,
-    is_open: bool,
-    planned: Plans | None,
-) -> None:
-    """Restore the stops that are missing, and name each holding that has none at the end."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rights:
+    """What may be placed: see `protect`."""
+
+    held_back: str
+    finishing: Collection[str]
+    is_open: bool
+
+    def find_obstacle(self, symbol: str) -> str:
+        """Return why no stop may be placed for a symbol; empty if one may."""
+        return "" if symbol in self.finishing else self.held_back
+
+
+def _find_bare(run: Run, holdings: Holdings) -> Mapping[str, Position]:
+    """Return the holdings without a stop for all their shares, and name those that cannot be read."""
     for symbol, words in holdings.fault.faults.items() if holdings.fault else ():
         run.unprotected[symbol] = Unprotected(symbol=symbol, reason=f"it cannot be read: {words}", is_ours=True)
-    settings = run.settings
-    bare = {
+    return {
         symbol: position
         for symbol, position in holdings.positions.items()
-        if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, settings))
+        if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, run.settings))
     }
-    if bare:
-        guard = _Guard(run, broker, deadline, holdings, held_back=held_back, is_open=is_open, planned=planned)
-        guard.restore(bare)
 
 
 # --- pure ----------------------------------------------------------------------------------------------------------
@@ -417,9 +425,7 @@ class _Guard:
         broker: Broker,
         deadline: Deadline,
         holdings: Holdings,
-        *,
-        held_back: str,
-        is_open: bool,
+        rights: _Rights,
         planned: Plans | None,
     ) -> None:
         self._run = run
@@ -427,8 +433,7 @@ class _Guard:
         self._broker = broker
         self._deadline = deadline
         self._holdings = holdings
-        self._held_back = held_back
-        self._is_open = is_open
+        self._rights = rights
         self._planned = planned
         self._sender = Sender(broker, deadline)
 
@@ -485,7 +490,7 @@ class _Guard:
         """Return these entries as they were planned, by id. A warning names those of which no plan can be read."""
         plans = {each.client_order_id: each for each in (self._run.decision.orders if self._run.decision else ())}
         error = ""
-        if not self._held_back:
+        if not self._rights.held_back:
             try:
                 for slot in {slot for name, slot in entries.items() if name not in plans}:
                     plans |= {each.client_order_id: each for each in (self._planned(slot) if self._planned else ())}
@@ -584,8 +589,8 @@ class _Guard:
             return words, False
         if odd := self._find_odd_price(position, lot):
             return f"{odd}; a split may not have been applied everywhere, so check its orders", True
-        if self._held_back:
-            return f"no stop is placed: {self._held_back}", True
+        if obstacle := self._rights.find_obstacle(position.symbol):
+            return f"no stop is placed: {obstacle}", True
         if not self._deadline.allows(ORDER_TIME_S):
             return f"{self._deadline.remaining_s():.0f} s are left, but an order may take {ORDER_TIME_S:.0f} s", True
         return None
@@ -620,7 +625,7 @@ class _Guard:
             return self._sell(symbol, quantity, lot, price_usd)  # it has fallen below the stop in the meantime
 
     def _sell(self, symbol: str, quantity: float, lot: Lot, price_usd: float) -> Order:
-        if not self._is_open:
+        if not self._rights.is_open:
             words = (
                 f"its price, {price_usd:,.2f}, is at or below its stop, {lot.stop_usd:,.2f}, and the market is closed"
             )
