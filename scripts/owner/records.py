@@ -1,0 +1,86 @@
+"""The records of a journal, as far as a report needs them: read side by side, and without their prices."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from trader.codec import decode_time
+from trader.journal.base import JournalError
+from trader.journal.entry import Journal
+from trader.model import Json
+from trader.progress import Progress
+
+READERS = 16
+"""How many records are read at once: a bucket answers each after tens of milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One run: how it ended, the account at its end, what it refused, and what it held."""
+
+    slot: datetime
+    status: str
+    detail: str
+    mode: str
+    equity_usd: float | None  # after the run, or before it if that is not known; None if it did not look
+    first_equity_usd: float | None  # before the run
+    flows_usd: float  # deposits and withdrawals since the last close
+    denials: Sequence[tuple[str, str, bool]]  # symbol, code, and whether only a part was refused
+    unprotected: Sequence[str]
+    observed: Json | None  # positions and open orders, as the record has them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The runs of a period, oldest first; the slots that have no record, and those whose record cannot be read."""
+
+    runs: Sequence[Seen]
+    without: Sequence[datetime]
+    unreadable: Sequence[str]
+
+
+def read(journal: Journal, since: datetime, progress: Progress) -> Records:
+    """Read the records from `since` on. Raises JournalError if the journal cannot be listed."""
+    kept = journal.list_slots(since)
+    slots = sorted(kept["json"])
+    runs: list[Seen] = []
+    unreadable: list[str] = []
+    with ThreadPoolExecutor(READERS) as threads:
+        for done, found in enumerate(threads.map(lambda slot: _read_one(journal, slot), slots), 1):
+            progress("records", done, len(slots))
+            if isinstance(found, Seen):
+                runs.append(found)
+            else:
+                unreadable.append(found)
+    return Records(runs=runs, without=sorted(kept["claim"] - kept["json"]), unreadable=unreadable)
+
+
+def _read_one(journal: Journal, slot: datetime) -> Seen | str:
+    """Return a run, or what is wrong with its record."""
+    entry = journal.entry(slot)
+    try:
+        return parse(slot, entry.load())
+    except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
+        return f"{entry.record_name}: {error}"
+
+
+def parse(slot: datetime, record: Json) -> Seen:
+    """Return what a record says of its run. Raises KeyError, TypeError or ValueError if it is none."""
+    report, seen = record["report"], record.get("observation")
+    before, after = (report["account"].get(each) for each in ("before", "after"))
+    if decode_time(report["slot"]) != slot:
+        raise ValueError(f"it is the record of {report['slot']}")
+    last = after or before
+    return Seen(
+        slot=slot,
+        status=report["status"],
+        detail=report["detail"],
+        mode=report["mode"],
+        equity_usd=None if last is None else float(last["equity_usd"]),
+        first_equity_usd=None if before is None else float(before["equity_usd"]),
+        flows_usd=float((before or {}).get("flows_usd") or 0.0),
+        denials=[(each["symbol"], each["code"], bool(each.get("is_partial"))) for each in report["denials"]],
+        unprotected=list(report.get("unprotected", ())),
+        observed=None if seen is None else {name: seen[name] for name in ("positions", "open_orders")},
+    )

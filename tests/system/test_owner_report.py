@@ -1,0 +1,150 @@
+"""`make report` on the laptop and at the stand-in for Alpaca: real runs, their journal, and what went wrong."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lambda_function import run
+from scripts.owner import report
+from scripts.testkit.alpaca import AlpacaFake
+from tests.several_days import SeveralDays, at, shorten_waits
+
+BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
+"""Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_waits(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENGINE", "map")
+
+
+@pytest.fixture
+def laptop() -> None:
+    """Run on two days of the sample: it buys all symbols, and one is stopped out."""
+    for day in (27, 28):
+        run({"time": f"2022-12-{day}T20:45:00Z"}, env={"ENGINE": "map"})
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    monkeypatch.setenv("JSON", "1")
+    capsys.readouterr()
+    report.main()
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+@pytest.mark.usefixtures("laptop")
+def test_it_says_how_the_bot_did_against_the_index(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = ask(monkeypatch, capsys)
+    account = json.loads(Path("out/account.json").read_text())
+    held_usd = sum(each["quantity"] * each["price_usd"] for each in account["positions"].values())
+    assert answer["return_fraction"] == pytest.approx((account["cash_usd"] + held_usd) / 100_000 - 1, abs=1e-6)
+    assert answer["benchmark"] == {"name": "S&P 500", "problem": ""}
+    assert [each["span"] for each in answer["returns"]] == ["last day", "since 27 Dec 2022"]
+    assert all(each["benchmark_fraction"] < 0 for each in answer["returns"])
+
+
+@pytest.mark.usefixtures("laptop")
+def test_it_says_what_was_traded_and_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = ask(monkeypatch, capsys)
+    (trip,) = answer["trips"]
+    assert (trip["symbol"], trip["bought_why"], trip["sold_why"]) == ("AAPL", "rule", "stop")
+    assert trip["gain_usd"] == pytest.approx(trip["quantity"] * (trip["sold_usd"] - trip["bought_usd"]), abs=0.01)
+    assert answer["refusals"] == {"PAUSED": 1}
+
+
+@pytest.mark.usefixtures("laptop")
+def test_it_says_what_is_held_since_when_and_where_its_stop_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = ask(monkeypatch, capsys)
+    account = json.loads(Path("out/account.json").read_text())
+    (ko,) = [each for each in answer["held"] if each["symbol"] == "KO"]
+    assert (ko["bought_at"], ko["stop_usd"]) == ("2022-12-27T20:45:00Z", account["brackets"]["KO"]["stop_loss_usd"])
+
+
+@pytest.mark.usefixtures("laptop")
+def test_it_fits_a_terminal_of_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    report.main()
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "in 2 days with 2 runs, the S&P 500 −" in printed  # noqa: RUF001 as a table prints it
+    assert "1 round trip: 0 gained" in printed
+
+
+@pytest.mark.usefixtures("laptop")
+def test_a_record_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = Path("out/journal/runs/trend/2022-12-28").glob("*Z.json")
+    record.write_text("{")
+    answer = ask(monkeypatch, capsys)
+    assert answer["runs"] == 1
+    assert record.name in answer["unreadable"][0]
+
+
+def test_an_empty_journal_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    report.main()
+    assert "No run on record in this time: make run makes one" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("laptop")
+def test_without_a_benchmark_it_says_how_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCHMARK", "SPY")
+    answer = ask(monkeypatch, capsys)
+    assert answer["benchmark"]["problem"].startswith("BENCHMARK=SPY: ")
+    assert [each["benchmark_fraction"] for each in answer["returns"]] == [None, None]
+
+
+# --- at the stand-in for Alpaca --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake() -> Iterator[AlpacaFake]:
+    with AlpacaFake() as fake:
+        yield fake
+
+
+@pytest.fixture
+def alpaca(fake: AlpacaFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeveralDays:
+    """Buy on a Monday, and sell by the rule on the next day."""
+    days = SeveralDays(tmp_path, fake)
+    days.run(at(0), BOUGHT)
+    days.run(at(1), DEAR)
+    for name, value in days.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SINCE", at(0).isoformat())
+    return days
+
+
+@pytest.mark.usefixtures("alpaca")
+def test_a_sale_by_the_rule_is_told_from_one_by_hand(
+    fake: AlpacaFake, alpaca: SeveralDays, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alpaca.run(at(2), BOUGHT)
+    fake.sell_by_hand("A")
+    answer = ask(monkeypatch, capsys)
+    assert [(each["bought_why"], each["sold_why"]) for each in answer["trips"]] == [
+        ("rule", "rule"),
+        ("rule", "by hand"),
+    ]
+
+
+@pytest.mark.usefixtures("alpaca")
+def test_a_broker_that_does_not_answer_costs_the_trades_and_nothing_else(
+    fake: AlpacaFake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.fault("GET", "/v2/orders", "200-html", times=9)
+    answer = ask(monkeypatch, capsys)
+    assert (answer["trips"], answer["runs"]) == (None, 2)
+    assert "Alpaca" in answer["problem"]
