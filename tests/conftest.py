@@ -3,10 +3,11 @@
 import gc
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from functools import cache
-from typing import override
+from typing import Any, override
 
 import botocore.session
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
-from scripts import ROOT
+from tests.warm.python import python_of_workers
 from trader.settings import variables
 
 settings.register_profile("tests", deadline=None, derandomize=True, print_blob=True)
@@ -56,10 +57,18 @@ NOT_FAST = (
 @pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the fast tests, and run the slowest files first, so that no worker is left busy with one at the end."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
     for item in items:
-        if "unit" in item.path.relative_to(ROOT).parts and item.path.name not in NOT_FAST:
+        folder, name = split_path(item)
+        if "unit" in folder.split("/") and name not in NOT_FAST:
             item.add_marker(pytest.mark.fast)
-    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+    items.sort(key=lambda item: places.get(split_path(item)[1], len(SLOWEST)))
+
+
+def split_path(item: pytest.Item) -> tuple[str, str]:
+    """Return the folder and the name of a test's file: from its id, as thousands of paths would take half a second."""
+    folder, _, name = item.nodeid.partition("::")[0].rpartition("/")
+    return folder, name
 
 
 @pytest.hookimpl(wrapper=True)
@@ -92,6 +101,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FileSch
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return two more workers than processors for what waits for Terraform and servers, which fast tests do not."""
     return (os.cpu_count() or 1) + (0 if config.option.markexpr == "fast" else 2)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """Let the workers be copies of one Python that has imported the packages, each of which would take seconds to."""
+    if len(specs) > 1 and sys.platform == "linux":
+        program = shlex.join(python_of_workers())
+        for spec in specs:
+            if spec.popen and not spec.python:
+                spec.python = program
 
 
 @pytest.fixture

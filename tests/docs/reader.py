@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts import ROOT
-from tests.warm.python import python
+from tests.warm.python import python_of_clone
 
 CLONED = (
     *("Makefile", "function", "pyproject.toml", "requirements", "scripts", "terraform", ".python-version"),
@@ -60,7 +60,7 @@ class Clone:
         )  # pages add to it
         for mark in SET_UP:
             (clone / ".venv" / mark).touch()
-        write_program(clone / ".venv" / "bin" / "python", shlex.join(python()))
+        write_program(clone / ".venv" / "bin" / "python", shlex.join(python_of_clone(clone)))
         program = write_program(folder / "bin" / "prophet-trader", ".venv/bin/python -m scripts")
         env = {
             "PATH": f"{program.parent}:{os.environ['PATH']}",

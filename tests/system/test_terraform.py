@@ -39,7 +39,7 @@ from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
 from tests import terraform_here
 from tests.cloudwatch import at, matches
-from tests.warm.python import python
+from tests.warm.python import python_of_clone
 from trader.model import NEW_YORK
 
 TARGET = Target(PYTHON, ARCH)
@@ -196,7 +196,7 @@ def copy_repository(folder: Path) -> None:
     for path in Path(sys.prefix, "bin").iterdir():
         if path.name != "python":
             (programs / path.name).symlink_to(path)
-    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.join(python())} "$@"\n')
+    (programs / "python").write_text(f'#!/bin/sh\nexec {shlex.join(python_of_clone(folder))} "$@"\n')
     (programs / "python").chmod(0o755)
     (folder / "layer" / "dist").mkdir()
     for path in (TARGET.zip, manifest.path(TARGET)):

@@ -1,13 +1,16 @@
 """Python processes that need not import the packages, because they are copies of one that has."""
 
 import atexit
+import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from scripts import ROOT
 
 FOLDER = Path(__file__).parent
 PACKAGES = (
@@ -15,19 +18,53 @@ PACKAGES = (
     *("boto3", "s3transfer", "click", "rich.console", "rich.table", "rich.progress", "jinja2"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "backtrader", "empyrical", "prophet"),
 )
-"""What takes the commands most of their time to import. Of our own modules there is none: each command imports them."""
+"""What takes the commands most of their time to import, but for the repository's own modules."""
+
+OWN = (
+    *("lambda_function", "scripts.command", "scripts.checks.terraform_files", "scripts.data.made_bars"),
+    *("scripts.run.local", "scripts.run.replay", "scripts.run.reconcile", "scripts.run.verify"),
+    *("scripts.backtest.run", "scripts.backtest.compare", "scripts.sweep.run", "scripts.rules.run"),
+    *("scripts.rules.write", "scripts.cloud.plan", "scripts.cloud.deploy", "scripts.cloud.destroy"),
+    *("scripts.cloud.bootstrap", "scripts.cloud.secrets", "scripts.cloud.halt", "scripts.cloud.invoke"),
+    *("scripts.cloud.logs", "scripts.cloud.rollback"),
+)
+"""What the commands that tests start import of the repository. A copy in another clone forgets it again."""
+
+TESTING = (
+    *("pytest", "_pytest.main", "_pytest.terminal", "_pytest.pytester", "execnet", "unittest.mock", "pdb"),
+    *("moto.server", "moto.awslambda.responses", "moto.cloudwatch.responses", "moto.dynamodb.responses"),
+    *("moto.ec2.responses", "moto.events.responses", "moto.iam.responses", "moto.logs.responses"),
+    *("moto.s3.responses", "moto.ssm.responses", "moto.sts.responses"),
+    *("cryptography.x509", "detect_secrets.core.secrets_collection", "elftools.elf.elffile", "nbclient", "nbformat"),
+    *("sphinx.application", "pygments.lexers", "msgspec", "psutil", "yaml"),
+)
+"""What pytest's workers import in addition: nothing that pytest rewrites, such as its plugins, or tests."""
+
+BASE = "WARM_PYTHON"
+"""The variable with the socket of a server that other processes have started."""
 
 
 def python(*, fresh: bool = False) -> Sequence[str]:
     """Return how to start Python, for a command line: `[*python(), "-m", "scripts", "run"]`.
 
-    A process started like this is a copy of a Python that has imported PACKAGES, and takes a third of the time. Its
-    output, signals and exit code are as always, but it has no process group of its own, and the seed of hashes is the
-    same in all copies. `fresh` asks for Python itself, for tests that depend on these, or on what imports do.
+    A process started like this is a copy of a Python that has imported PACKAGES and OWN, and takes a third of the time.
+    Its output, signals and exit code are as always, but it has no process group of its own, and the seed of hashes is
+    the same in all copies. `fresh` asks for Python itself, for tests that depend on these, or on what imports do.
     """
     if fresh or sys.platform != "linux":
         return [sys.executable]
-    return command(_serve())
+    return command(_serve_more(OWN, ROOT))
+
+
+def python_of_clone(folder: Path) -> Sequence[str]:
+    """Return how to start Python in another clone of the repository, whose modules are imported from there."""
+    return command(_serve_more(OWN, folder)) if sys.platform == "linux" else [sys.executable]
+
+
+def python_of_workers() -> Sequence[str]:
+    """Return how to start a worker of pytest; the server serves the tests in the worker too."""
+    os.environ[BASE] = _serve_more(OWN, ROOT)
+    return command(_serve_more(TESTING, ROOT))
 
 
 def command(socket: str) -> Sequence[str]:
@@ -51,16 +88,32 @@ def write_program(folder: Path, seeds: Sequence[int], *packages: str) -> Path:
 
 
 @cache
+def _serve_more(modules: Sequence[str], clone: Path) -> str:
+    """Start a copy of a server as a server that has imported more, from a clone; return its socket."""
+    paths = os.pathsep.join([str(clone / "function"), str(clone)])
+    shared = os.environ.get(BASE)
+    if shared and (modules, clone) == (OWN, ROOT):
+        return shared
+    return _start([*command(shared or _serve()), "--serve"], modules, clone, {"PYTHONPATH": paths})
+
+
+@cache
 def _serve(packages: Sequence[str] = PACKAGES, **variables: str) -> str:
-    """Start a server, and return its socket; it ends with this process."""
-    folder = TemporaryDirectory(prefix="warm-")
-    atexit.register(folder.cleanup)
-    path = str(Path(folder.name, "socket"))
+    """Start a server, and return its socket."""
+    return _start([sys.executable, str(FOLDER / "server.py")], packages, ROOT, variables)
+
+
+def _start(program: Sequence[str], modules: Sequence[str], folder: Path, variables: Mapping[str, str]) -> str:
+    """Start a program that serves, and return its socket; it ends with this process."""
+    made = TemporaryDirectory(prefix="warm-")
+    atexit.register(made.cleanup)
+    path = str(Path(made.name, "socket"))
     server = subprocess.Popen(
-        [sys.executable, "-I", str(FOLDER / "server.py"), path, *packages],
+        [*program, path, *modules],
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={"PATH": "/usr/bin:/bin", "MPLCONFIGDIR": folder.name, **variables},
+        env={"PATH": "/usr/bin:/bin", "MPLCONFIGDIR": made.name, **variables},
         start_new_session=True,  # Ctrl-C in the terminal is for pytest
         text=True,
     )

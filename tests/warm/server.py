@@ -2,14 +2,15 @@
 
 Usage: server.py SOCKET PACKAGES... It ends when its standard input ends. Each copy becomes what `python ARGUMENTS`
 would be in another folder and environment, except for the seed of hashes, which all copies share, and what the packages
-read from the environment when they were imported.
+read from the environment when they were imported. A copy that is called as `--serve SOCKET MODULES...` imports more,
+and becomes a server itself.
 """
 
 import array
 import atexit
 import contextlib
 import gc
-import importlib
+import importlib.machinery
 import json
 import multiprocessing.context
 import os
@@ -22,7 +23,17 @@ import threading
 import time
 import types
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+
+OWN = ("scripts", "trader", "lambda_function")
+"""The modules of the repository, of which there may be several copies on a machine."""
+
+OF_CONSOLES = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES", "JUPYTER_COLUMNS")
+"""Variables that Rich reads when a console is made, which is when scripts.console is imported."""
+
+CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+FORKSERVER = CONTEXTS["forkserver"]
 
 
 def serve(path: str) -> None:
@@ -92,9 +103,33 @@ def become(request: dict[str, object], files: array.array[int] | list[int]) -> N
         1, "w", buffering=1 if os.isatty(1) else -1, closefd=False, encoding="utf-8", errors="surrogateescape"
     )
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
-    paths = [each for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each]
-    sys.path[:] = [str(folder), *paths, *(each for each in sys.path if each != str(Path(__file__).parent))]
-    sys.argv = words
+    paths = [str(Path(str(folder), each)) for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each]
+    installed = [each for each in sys.path if each.startswith((sys.prefix, sys.base_prefix))]
+    sys.path[:] = [str(folder), *paths, *installed]
+    if any(map(os.isatty, range(3))) or not variables.keys().isdisjoint(OF_CONSOLES) or not is_imported_from_here():
+        forget()
+    # The workers of a copy are copies too: multiprocessing's own server would import the packages again for them. But a
+    # worker of pytest, which is called with -u, has threads, and must not be copied.
+    is_of_pytest = words[0] == "-u"
+    CONTEXTS["forkserver"] = FORKSERVER if is_of_pytest else CONTEXTS["fork"]
+    sys.argv = words[is_of_pytest:]
+
+
+def is_imported_from_here() -> bool:
+    """Tell whether the modules of the repository are those that an import would find."""
+    for name in OWN:
+        if name in sys.modules:
+            found = importlib.machinery.PathFinder.find_spec(name, sys.path)
+            if found is None or found.origin != sys.modules[name].__file__:
+                return False
+    return True
+
+
+def forget() -> None:
+    """Forget the modules of the repository, so that they are imported again."""
+    for name in [*sys.modules]:
+        if name.partition(".")[0] in OWN:
+            del sys.modules[name]
 
 
 def run_and_end() -> None:
@@ -120,8 +155,12 @@ def run_and_end() -> None:
 
 
 def run() -> None:
-    """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS."""
+    """Run the program in sys.argv as Python would: -m MODULE ARGUMENTS, or -c CODE ARGUMENTS; or become a server."""
     kind, program, *rest = sys.argv
+    while kind == "--serve":
+        import_all(rest)
+        serve(program)
+        kind, program, *rest = sys.argv  # of the copy
     sys.argv = [program if kind == "-m" else kind, *rest]
     if kind == "-m":
         runpy.run_module(program, run_name="__main__", alter_sys=True)
@@ -131,11 +170,14 @@ def run() -> None:
         exec(compile(program, "<string>", "exec"), main.__dict__)
 
 
-if __name__ == "__main__":
-    for name in sys.argv[2:]:
+def import_all(names: Sequence[str]) -> None:
+    """Import modules, those that are loaded already included."""
+    for name in names:
         importlib.import_module(name)
-    # The workers of a copy are copies too; multiprocessing's own server would import the packages again for them.
-    contexts = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
-    contexts["forkserver"] = contexts["fork"]
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # this folder; with -I, which leaves it out, processes that a copy starts would not have PYTHONPATH
+    import_all(sys.argv[2:])
     serve(sys.argv[1])
     run_and_end()
