@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +26,14 @@ SMALL = {"UNIVERSE": "AAPL,KO,AMD", "HISTORY_BARS": "100", "UNIVERSE_LOOKBACK_BA
 
 SHORT = SMALL | {"START": "2022-11-21", "END": "2022-12-06"}  # includes a holiday and a half day
 
+LIMITED = """
+import resource, runpy, sys
+sys.dont_write_bytecode = True  # Python keeps what it could write of a module, which nobody could import then
+resource.setrlimit(resource.RLIMIT_FSIZE, ({max_bytes}, {max_bytes}))
+runpy.run_module("scripts", run_name="__main__")
+"""
+"""A program that runs a command which can write only so much into a file."""
+
 
 def environment(**variables: str) -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT / "function"), str(ROOT)])
@@ -38,18 +45,14 @@ def command(
 ) -> tuple[int, str, str]:
     """Run a command in a folder, and return exit code, output and errors."""
 
-    def limit() -> None:
-        if max_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-
+    program = ["-m", "scripts"] if max_bytes is None else ["-c", LIMITED.format(max_bytes=max_bytes)]
     done = subprocess.run(
-        [*python(fresh=fresh or max_bytes is not None), "-m", "scripts", name],
+        [*python(fresh=fresh), *program, name],
         cwd=folder,
         env=environment(**variables),
         capture_output=True,
         text=True,
         check=False,
-        preexec_fn=limit,
     )
     return done.returncode, done.stdout, done.stderr
 
