@@ -12,7 +12,7 @@ import pytest
 from scripts.backtest import compare, options, prices
 from scripts.backtest.cutting import cuttable
 from scripts.backtest.model import BacktestError, Options, Panel
-from scripts.lookahead import run
+from scripts.lookahead import leaks, run
 from scripts.lookahead.check import InProcess, check, choose_cuts, run_cut, run_whole
 from scripts.lookahead.leaks import LEAKS, Leak, planted
 from scripts.lookahead.proofs import prove
@@ -199,10 +199,19 @@ See test_rhythm for those within the day, and test_ohlcv_rule for those of whole
 """
 
 
+LATE = 60
+"""Here a late leak begins after so many bars: as the command's 250, more than the other leaks are given."""
+
+
 @pytest.fixture(scope="module")
 def lines(file: Path) -> Sequence[run.Line]:
     """Return what the command finds: the backtest first, then each leak, then sweeps."""
-    return run.check_all(chosen(file, 12, UNIVERSE="AAPL,KO,AMD,XOM", BENCHMARK="AAPL"), 3, 1, InProcess(), no_progress)
+    assert run.BARS_WITH_LEAK < LATE < leaks.LATE
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "BARS_WITH_LATE_LEAK", run.BARS_WITH_LATE_LEAK - leaks.LATE + LATE)
+        patched.setattr(leaks, "LATE", LATE)
+        given = chosen(file, 12, UNIVERSE="AAPL,KO,AMD,XOM", BENCHMARK="AAPL")
+        return run.check_all(given, 3, 1, InProcess(), no_progress)
 
 
 @pytest.mark.parametrize("leak", ONCE_A_DAY, ids=lambda leak: f"{leak.where}: {leak.what}")
