@@ -1,5 +1,6 @@
 """The gate for own rules before a deployment: by the hash of the rule, its parameters, and the zip that is uploaded."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,21 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("golden_cross")
 
 
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Check the rule for real, and return the folder with what that left."""
+    folder = tmp_path_factory.mktemp("checked")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        write("golden_cross")
+        assert run.check(SIGNAL, {}).is_passed
+    return folder
+
+
 @pytest.fixture
-def passed() -> None:
-    """Check the rule for real."""
-    assert run.check(SIGNAL, {}).is_passed
+def passed(checked: Path, tmp_path: Path) -> None:
+    """Make the current folder one in which the rule has been checked."""
+    shutil.copytree(checked, tmp_path, dirs_exist_ok=True)
 
 
 def problems(signal: str = SIGNAL, zips: Sequence[Path] = (), **variables: str) -> list[str]:
