@@ -102,7 +102,8 @@ def protect(
     If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
     placed, but for the stops of the symbols in `finishing`; empty if orders may be placed. `is_open` is False while
     the market is closed: then nothing is sold at the market. `planned` is asked for the stop of a buy without a bracket
-    that has had none yet. Each order is noted in `run` as soon as it is placed, and in the end what has no working stop.
+    that has had none yet. Each order is noted in `run` as soon as it is placed, and at the end what has no working
+    stop.
 
     An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
     journal may not know of it. Only a dry run leaves it open.
