@@ -30,6 +30,10 @@ class Curve:
     start_usd: float
     days: Sequence[Day]
 
+    def measure_until(self, count: int) -> float:
+        """Return the return of the first days, as a fraction."""
+        return Curve(start_usd=self.start_usd, days=self.days[:count]).measure()
+
     def measure(self, count: int | None = None) -> float:
         """Return the return of the last days, or of all of them, as a fraction; deposits and withdrawals are none."""
         first = 0 if count is None else max(0, len(self.days) - count)

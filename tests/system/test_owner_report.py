@@ -10,10 +10,23 @@ import pytest
 from lambda_function import run
 from scripts.owner import report
 from scripts.testkit.alpaca import AlpacaFake
+from tests.pages import LIGHT, Browse, Elements, measure
 from tests.several_days import SeveralDays, at, shorten_waits
 
 BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
 """Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
+
+
+MEASURE = """
+<script>
+const measured = {
+  overflow: document.documentElement.scrollWidth - window.innerWidth,
+  fetched: performance.getEntriesByType('resource').map(entry => entry.name),
+};
+document.body.innerHTML = '<pre></pre>';
+document.querySelector('pre').textContent = 'measured' + JSON.stringify(measured) + 'end';
+</script>
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +117,41 @@ def test_without_a_benchmark_it_says_how_to_name_one(
     answer = ask(monkeypatch, capsys)
     assert answer["benchmark"]["problem"].startswith("BENCHMARK=SPY: ")
     assert [each["benchmark_fraction"] for each in answer["returns"]] == [None, None]
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("laptop")
+def test_the_page_follows_the_rules_of_pages(tmp_path: Path) -> None:
+    report.main()
+    page = Elements(tmp_path / report.PAGE)
+    assert "in 2 days with 2 runs" in page.text
+    assert [len(list(page.find_all(each))) for each in ("h1", "svg", "table")] == [
+        1,
+        3,
+        3,
+    ]  # the brand, and the chart in two sizes
+    assert all(each.get("scope") for each in page.find_all("th"))
+
+
+@pytest.mark.usefixtures("laptop")
+def test_the_page_says_what_is_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENCHMARK", "<script>alert(1)</script>.csv")
+    report.main()
+    text = (tmp_path / report.PAGE).read_text()
+    assert "There is no comparison: BENCHMARK=&lt;script&gt;" in text
+    assert "<script>alert" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("laptop")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_not_wider_than_the_window(browse: Browse, tmp_path: Path, width: int) -> None:
+    report.main()
+    measured: Any = measure(browse, tmp_path / report.PAGE, MEASURE, LIGHT, f"--window-size={width},900")
+    assert measured["overflow"] <= 0
+    assert measured["fetched"] == []
 
 
 # --- at the stand-in for Alpaca --------------------------------------------------------------------------------------

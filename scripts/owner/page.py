@@ -1,0 +1,101 @@
+"""The report as one page that needs no network."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from scripts.cloud.logs import new_york
+from scripts.owner.answer import Answer, list_rest, list_returns, previous_session, sum_up, sum_up_trips
+from scripts.report import formatting, svg, templating
+from trader.model import NEW_YORK
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+SIZES: Mapping[str, tuple[float, float]] = {"wide": (10.6, 3.4), "narrow": (4.2, 3.0)}
+"""The sizes of the chart in inches; the page shows the one that fits."""
+
+
+def write(answer: Answer, path: Path) -> None:
+    """Write the page of a report. Symbols and the broker's words are untrusted: the template escapes all of them."""
+    environment = templating.environment(TEMPLATES)
+    environment.filters |= {"change": formatting.change, "day": format_day}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(environment.get_template("report.html.j2").render(_contents(answer)), encoding="utf-8")
+
+
+def format_day(moment: datetime) -> str:
+    """Return the day of a moment in New York."""
+    return f"{moment.astimezone(NEW_YORK):%Y-%m-%d}"
+
+
+def _contents(answer: Answer) -> dict[str, Any]:
+    trades = answer.trades
+    return {
+        "strategy": answer.strategy,
+        "headline": sum_up(answer),
+        "period": f"{new_york(answer.since)[:10]} to {new_york(answer.until)[:16]} New York",
+        "warnings": [
+            *([f"The trades are not known: {answer.problem}"] if answer.problem else []),
+            *([f"There is no comparison: {answer.compared.problem}"] if answer.compared.problem else []),
+        ],
+        "charts": list(_draw(answer)),
+        "returns": list_returns(answer),
+        "benchmark": answer.compared.name or "Benchmark",
+        "held": [
+            (each, format_day(answer.bought_at[each.symbol]) if each.symbol in answer.bought_at else "earlier")
+            for each in answer.held
+        ],
+        "trips": list(reversed(trades.trips)) if trades else [],
+        "trips_words": sum_up_trips(trades.trips) if trades else "",
+        "rest": list_rest(answer),
+    }
+
+
+def _draw(answer: Answer) -> Iterator[Markup]:
+    """Draw the strategy and the benchmark in percent of where they began, in each size."""
+    curve = answer.curve
+    if curve is None or len(curve.days) < 2:
+        return
+    days = [each.day for each in curve.days]
+    lines = [(answer.strategy, "accent", 2.0, [curve.measure_until(place) for place in range(1, len(days) + 1)])]
+    others = [answer.compared.measure(previous_session(days[0]), day) for day in days]
+    if None not in others:
+        lines.append((answer.compared.name, "ink", 1.2, [each or 0.0 for each in others]))
+    last = ", ".join(f"{name} {formatting.percent(values[-1])}" for name, _, _, values in lines)
+    for name, size in SIZES.items():
+        yield _draw_one(name, size, days, lines, f"From {days[0]} to {days[-1]}: {last}.")
+
+
+def _draw_one(
+    name: str,
+    size: tuple[float, float],
+    days: Sequence[date],
+    lines: Sequence[tuple[str, str, float, Sequence[float]]],
+    words: str,
+) -> Markup:
+    width, height = size
+    figure = Figure(figsize=size)
+    left, bottom = 0.6 / width, 0.36 / height
+    axes = svg.add_axes(figure, (left, bottom, 0.995 - left, 0.95 - bottom), size=10)
+    room = 1.18 if name == "wide" else 1.4
+    axes.set_xlim(0, (len(days) - 1) * room)
+    for _, color, line_width, values in reversed(lines):
+        axes.plot(range(len(days)), values, color=svg.COLORS[color], lw=line_width, solid_joinstyle="round")
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+    pattern = svg.date_pattern(max((days[-1] - days[0]).days, svg.MIN_DAYS_OF_DATES))
+    count = min(len(days), 6 if name == "wide" else 3)
+    places = sorted({round(place * (len(days) - 1) / max(count - 1, 1)) for place in range(count)})
+    axes.set_xticks(places, [f"{days[place]:{pattern}}" for place in places])
+    low, high = axes.get_ylim()
+    at = float("-inf")
+    apart = (0.09 if name == "wide" else 0.18) * (high - low)
+    for value, label, color in sorted((values[-1], label, color) for label, color, _, values in lines):
+        at = max(value, at + apart)
+        said = f"{label}{' ' if name == 'wide' else '\n'}{formatting.percent(value)}"
+        svg.add_text(axes, (len(days) - 1, at), said, color, (8, 0), bold=color == "accent")
+    return svg.inline(figure, title="Equity in percent", description=words, salt="report", css_class=f"chart {name}")
