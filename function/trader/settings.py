@@ -403,7 +403,9 @@ class Settings:
             if not item.metadata["secret"]
         }
         found |= {f"{PREFIX.lower()}{name}": value for name, value in self.rule_parameters}
-        return found | ({PIN.lower(): hash_rule(self.signal)} if own.is_file(self.signal) else {})
+        return found | (
+            {PIN.lower(): own.hash_sources(own.list_decided(self.signal))} if own.is_file(self.signal) else {}
+        )
 
 
 def _problem(text: str, *names: str) -> Problem:
@@ -428,7 +430,7 @@ def hash_rule(signal: str) -> str:
 def _read_rule(env: Mapping[str, str], signal: str) -> tuple[dict[str, Any], list[Problem]]:
     """Return what an own rule brings along, by field name: its parameters, and enough bars; and its problems."""
     problems: list[Problem] = []
-    given = {name: text.strip() for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
+    given = own.list_given(env)
     known = own.read_parameters(own.read(signal)) if own.is_file(signal) else {}
     if (pin := given.pop(PIN, None)) and (not own.is_file(signal) or pin != hash_rule(signal)):
         text = f"{PIN}={pin:.12}...: SIGNAL={signal} is not the rule with this hash; it was changed since"

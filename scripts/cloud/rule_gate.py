@@ -1,7 +1,7 @@
 """The gate for own rules: what is deployed has passed make check-rule as it is, with its parameters."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
@@ -10,18 +10,19 @@ from scripts.rules import run
 from scripts.rules.passed import find_obstacle
 from trader.alpha import own
 from trader.alpha.base import RuleError
-from trader.alpha.rule import PREFIX
 from trader.settings import PIN, REFERENCE, SettingsError
 
 HANDLER = "lambda_function.py"
 """The file that tells the function's zip from the layer's."""
 
 
-def check(strategies: Mapping[str, Any], zips: Sequence[Path]) -> Iterator[str]:
+def check(
+    strategies: Mapping[str, Any], zips: Sequence[Path], replaced: Collection[Path] = frozenset()
+) -> Iterator[str]:
     """Yield why the own rules of strategies may not be deployed.
 
-    `zips` are those that the plan names, the function's among them. With CHECK_RULES=1, rules that have no result yet
-    are checked first.
+    `zips` are those that the plan names, the function's among them; of those `replaced`, AWS has other bytes. With
+    CHECK_RULES=1, rules that have no result yet are checked first.
     """
     for name, its in strategies.items():
         environment: Mapping[str, str] = its["environment"]
@@ -31,7 +32,7 @@ def check(strategies: Mapping[str, Any], zips: Sequence[Path]) -> Iterator[str]:
         if not own.is_file(signal):
             continue
         try:
-            if problem := _find_problem(signal, environment) or find_difference(signal, zips):
+            if problem := _find_problem(signal, environment) or find_difference(signal, zips, replaced):
                 yield f"{name}: {problem}"
         except RuleError as error:
             yield f"{name}: SIGNAL={signal}: {error}"
@@ -39,11 +40,13 @@ def check(strategies: Mapping[str, Any], zips: Sequence[Path]) -> Iterator[str]:
 
 def _find_problem(signal: str, environment: Mapping[str, str]) -> str:
     """Return why a rule has not passed, after checking it if that was asked for; empty if it has."""
-    given = {name: text for name, text in environment.items() if name.startswith(PREFIX) and name != PIN}
+    given = {name: text for name, text in own.list_given(environment).items() if name != PIN}
     try:
         parameters = own.complete(signal, given)
-    except ValueError:
-        return ""  # the settings report it
+    except RuleError:
+        raise
+    except ValueError as error:
+        return f"SIGNAL={signal}: a parameter cannot be used: {error}"
     obstacle = find_obstacle(signal, parameters)
     if obstacle and obstacle.is_unchecked and console.flag("CHECK_RULES"):
         console.note(f"checking {signal} ...")
@@ -58,15 +61,21 @@ def _find_problem(signal: str, environment: Mapping[str, str]) -> str:
     return f"{obstacle}{how}"
 
 
-def find_difference(signal: str, zips: Sequence[Path]) -> str:
+def find_difference(signal: str, zips: Sequence[Path], replaced: Collection[Path] = frozenset()) -> str:
     """Return which of a rule's files the function's zip has not, or has otherwise than this folder; empty if none."""
     sources = dict(own.list_sources(signal))
+    folder = PurePosixPath(signal).parent
+    meant = {str(folder / f"{name}.py") for source in sources.values() for name in own.list_imports(source)}
     for path in zips:
         try:
             with ZipFile(path) as archive:
                 names = set(archive.namelist())
                 if HANDLER not in names:
                     continue
+                if path in replaced:
+                    return f"{path.name} is not what the plan leaves in AWS; make a new plan"
+                if more := sorted(meant & names - sources.keys()):
+                    return f"{path.name} has {more[0]}, which the rule imports and the folder lacks; make a new plan"
                 for file, source in sources.items():
                     if file not in names:
                         return (
@@ -75,5 +84,6 @@ def find_difference(signal: str, zips: Sequence[Path]) -> str:
                     if archive.read(file) != source:
                         return f"{file} has changed since {path.name} was made; make a new plan"
         except (OSError, BadZipFile):
-            continue  # other_files reports what is missing
+            if path in replaced:
+                return f"{path.name} cannot be read, so that the rule in it cannot be compared; make a new plan"
     return ""

@@ -25,7 +25,7 @@ from scripts.rules.watch import STATE, Printed, Traces, Watch, each_line, list_n
 from trader.alpha import loader, own
 from trader.alpha.base import AlphaModel, RuleError, View
 from trader.alpha.confinement import RuleTimeoutError
-from trader.model import Insight
+from trader.model import BAR_LENGTH, Insight
 from trader.settings import Settings, SettingsError
 
 MAX_ADDRESS_BYTES = 4 * 1024**3
@@ -102,9 +102,11 @@ class Trying:
         """Return the settings; None if the rule cannot be loaded with them, which the report then says."""
         surroundings = Surroundings.take()
         try:
-            own.read(self._job.signal)
+            interval = own.read(self._job.signal).bar_interval
             self._note_loading(surroundings)
-            settings = Settings.from_env({**self._job.variables, "SIGNAL": self._job.signal}, lambda _: {})
+            made_for = {"BAR_INTERVAL": interval} if interval in BAR_LENGTH else {}
+            env = {**self._job.variables, **made_for, "SIGNAL": self._job.signal}
+            settings = Settings.from_env(env, lambda _: {})
         except SettingsError as error:
             self._report.usage = [each for each in error.problems if each.startswith("RULE_")]
             self._report.unloadable = "" if self._report.usage else error.problems[0]

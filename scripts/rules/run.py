@@ -25,7 +25,6 @@ from scripts.rules.report import BIG, ORDERS, WATCHED, Job, Report
 from scripts.rules.source import read_layer
 from trader.alpha import loader, own
 from trader.alpha.base import RuleError
-from trader.alpha.rule import PREFIX
 from trader.model import SAMPLE_PRICES, Closes
 from trader.prices.file import FilePrices
 from trader.prices.series import Series
@@ -97,7 +96,7 @@ def read_variables(env: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
         what = "ships with the project" if signal in loader.names() else "is no rule of your own"
         problem = f"SIGNAL={signal} {what}" if signal else "SIGNAL is not given"
         raise SettingsError([f"{problem}; give the path of a file, such as SIGNAL=rules/mine.py"])
-    return signal, {name: text for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
+    return signal, own.list_given(env)
 
 
 def read_sources(signal: str) -> Mapping[str, str]:

@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
+from enum import Enum
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CellType, CodeType, FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,9 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _TOOL = 4  # the number of this tool, which sys.monitoring reserves for no other
 
 
+MADE = "<string>"
+"""The file name of what is compiled from a text, such as the methods of a dataclass."""
+
 CPU_COUNT = "/sys/fs/cgroup/"
 """Where packages look for the number of processors."""
 
@@ -93,7 +97,8 @@ class Watch:
         sys.addaudithook(self._audit)
         if sees_calls:
             _Environment.watch = self
-            os.environ.__class__ = _Environment
+            for each in (os.environ, os.environb) if hasattr(os, "environb") else (os.environ,):
+                each.__class__ = _Environment
             sys.monitoring.use_tool_id(_TOOL, "check-rule")
             sys.monitoring.register_callback(_TOOL, sys.monitoring.events.CALL, self._see_call)
             sys.monitoring.set_events(_TOOL, sys.monitoring.events.CALL)
@@ -122,11 +127,18 @@ class Watch:
             self.refuse(*found, frame)
 
     def _see_call(self, code: CodeType, _offset: int, called: object, first: object) -> object:
-        if code.co_filename not in self.files:
+        if code.co_filename not in self.files and code.co_filename != MADE:
             return sys.monitoring.DISABLE
-        if found := describe_call(called, first):
-            self.refuse(*found, sys._getframe(1))
+        if (found := describe_call(called, first)) and (frame := self._find_caller()):
+            self.refuse(*found, frame)
         return None
+
+    def _find_caller(self) -> FrameType | None:
+        """Return the rule's frame that calls, or whose dataclass does; None if the call is a package's."""
+        frame: FrameType | None = sys._getframe(2)
+        while frame and frame.f_code.co_filename == MADE:
+            frame = frame.f_back
+        return frame if frame and frame.f_code.co_filename in self.files else None
 
 
 class Printed(io.TextIOBase):
@@ -150,13 +162,13 @@ class _Environment(os._Environ):  # type: ignore[type-arg] # the class of os.env
 
     watch: Watch
 
-    def __getitem__(self, key: str) -> str:
+    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 texts or bytes
         frame: FrameType | None = sys._getframe(1)
         while frame and frame.f_code.co_filename.endswith(("os.py", "<frozen os>", "<frozen _collections_abc>")):
             frame = frame.f_back
         if frame and frame.f_code.co_filename in self.watch.files:
-            self.watch.refuse(ENVIRONMENT, f"it reads the environment variable {key}", frame)
-        return str(super().__getitem__(key))
+            self.watch.refuse(ENVIRONMENT, f"it reads the environment variable {os.fsdecode(key)}", frame)
+        return super().__getitem__(key)
 
 
 # --- what is not allowed ---------------------------------------------------------------------------------------------
@@ -226,8 +238,11 @@ def _describe_leaving(name: str, module: str) -> tuple[str, str] | None:
 
 def _describe_clock(name: str, module: str, owner: object, given: object) -> tuple[str, str] | None:
     is_clock = module == "time" and (name in _CLOCKS or (name in _CLOCKS_WITHOUT_ARGUMENT and given is None))
-    is_now = isinstance(owner, type) and issubclass(owner, date) and name in {"now", "today", "utcnow"}
-    is_text = isinstance(given, str) and given in {"now", "today"} and module.startswith(("pandas", "numpy"))
+    is_now = isinstance(owner, type) and issubclass(owner, date | pd.Period) and name in {"now", "today", "utcnow"}
+    texts = [given] if isinstance(given, str) else given if isinstance(given, list | tuple) else []
+    is_text = module.startswith(("pandas", "numpy")) and any(
+        isinstance(each, str) and each in {"now", "today"} for each in texts
+    )
     if is_clock or is_now or is_text:
         does = "waits" if name == "sleep" else "reads the clock"
         return CLOCK, f"it {does} ({name}); view.slot is the time of the decision"
@@ -249,6 +264,8 @@ def _describe_chance(name: str, module: str, owner: object, given: object) -> tu
 
 
 def _describe_asking(name: str, module: str, owner: object, given: object) -> tuple[str, str] | None:
+    if module == "platform":
+        return ENVIRONMENT, f"it asks for the machine (platform.{name})"
     if module.startswith("pandas") and name.startswith("read_") and isinstance(given, str | os.PathLike):
         return FILE, f"it reads a file ({name} of {given!s:.60})"
     is_of_files = module in {"posix", "nt", "genericpath", "posixpath", "os"} or isinstance(owner, Path)
@@ -322,21 +339,53 @@ def _list_state(names: Mapping[str, object]) -> Iterator[tuple[str, object]]:
 
 
 def _list_attributes(name: str, owner: type | FunctionType) -> Iterator[tuple[str, object]]:
+    is_enum = isinstance(owner, type) and issubclass(owner, Enum)
     for attribute, value in vars(owner).items():
-        if isinstance(value, FunctionType):
-            yield from _list_attributes(f"{name}.{attribute}", value)
-        elif not attribute.startswith("__") and not isinstance(value, type):
-            yield f"{name}.{attribute}", value
+        within = value.__func__ if isinstance(value, staticmethod | classmethod) else value
+        if isinstance(within, FunctionType):
+            yield from _list_attributes(f"{name}.{attribute}", within)
+        elif attribute.startswith("__") or (is_enum and attribute.startswith("_")):  # an Enum's own caches
+            continue
+        elif isinstance(within, type):
+            if within.__module__ == owner.__module__ and within.__qualname__.startswith(f"{owner.__qualname__}."):
+                yield from _list_attributes(f"{name}.{attribute}", within)
+        else:
+            yield f"{name}.{attribute}", within
     if isinstance(owner, FunctionType):
+        cells = [cell.cell_contents for cell in owner.__closure__ or () if not _is_empty(cell)]
         yield f"{name}()", (owner.__defaults__, owner.__kwdefaults__)
+        yield f"{name}() closure", [each for each in cells if not isinstance(each, FunctionType | type)]
 
 
-def _hash(value: object) -> bytes:
-    """Return a hash of a value, or of its text if it cannot be written."""
+def _is_empty(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is None
+    except ValueError:
+        return True
+
+
+def _hash(value: object, depth: int = 3) -> bytes:
+    """Return a hash of a value; of its parts, or of its text, if it cannot be written as a whole."""
+    if isinstance(value, np.vectorize):  # which keeps what it has found out about its function
+        return b""
     try:
         return _digest(pickle.dumps(value))
     except Exception:
-        return _digest(repr(value).encode(errors="replace"))
+        parts = _list_parts(value)
+        if not depth or not parts:
+            return _digest(repr(value).encode(errors="replace"))
+        return _digest(b"".join(_hash(each, depth - 1) for each in parts))
+
+
+def _list_parts(value: object) -> Sequence[object]:
+    """Return what a value consists of, if that is known: of a generator, where it is."""
+    if isinstance(value, GeneratorType):
+        return [value.gi_frame.f_lasti, value.gi_frame.f_locals] if value.gi_frame else [0]
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    return list(vars(value).values()) if hasattr(value, "__dict__") and not isinstance(value, FunctionType) else []
 
 
 def _digest(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ these faults; tests/system/test_check_rule.py has the children in one.
 
 import sys
 from pathlib import Path
-from textwrap import dedent
+from textwrap import dedent, indent
 
 import pytest
 
@@ -32,7 +32,8 @@ FUTURE, STATE, SAME, SHOWN, SIZE, AWS, OF_BOT, LOADS, SAMPLE, FLAT, NEW = (
 )
 
 HEAD = """
-import functools, importlib, itertools, os, random, socket, subprocess, sys, time, urllib.request, uuid
+import functools, importlib, itertools, os, platform, random, socket, subprocess, sys, time, urllib.request, uuid
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
@@ -51,6 +52,34 @@ def add(value, kept=[]):
     return sum(kept)
 
 
+def make_counter():
+    count = 0
+
+    def add_one():
+        nonlocal count
+        count += 1
+        return count
+
+    return add_one
+
+
+class Box:
+    def __init__(self):
+        self.total, self.rule = 0, lambda value: value
+
+    def add(self, value):
+        self.total += self.rule(value)
+        return self.total
+
+
+@dataclass
+class Stamped:
+    at: datetime = field(default_factory=datetime.now)
+
+
+COUNTER, BOX = make_counter(), Box()
+
+
 def find_root(values):
     while getattr(values.base, "base", None) is not None:
         values = values.base
@@ -64,6 +93,14 @@ class Mine(Rule):
     bars = 20
     seen = {}
     count = 0
+
+    class Memory:
+        peaks = {}
+
+    @staticmethod
+    def keep(value, kept=[]):
+        kept.append(value)
+        return len(kept)
 
     def decide(self, view):  # decide
 """
@@ -96,6 +133,11 @@ FAULTS = [
     (REACHING, "pd.Timestamp('now').minute - 30"),
     (REACHING, "pd.Timestamp.today().minute - 30"),
     (REACHING, "time.localtime().tm_hour - 12"),
+    (REACHING, "pd.Period.now('M').month - 6"),
+    (REACHING, "pd.to_datetime(['now'])[0].minute - 30"),
+    (REACHING, "Stamped().at.minute - 30"),
+    (REACHING, "len(os.environb.get(b'PATH'))"),
+    (REACHING, "len(platform.node())"),
     (SAME, "view.slot.astimezone().hour - 12"),
     # Chance.
     (REACHING, "random.random()"),
@@ -111,6 +153,8 @@ FAULTS = [
     (STATE, "setattr(Mine, 'count', Mine.count + 1) or Mine.count"),
     (STATE, "globals().update(COUNT=COUNT + 1) or COUNT"),
     (STATE, "LATER.setdefault(view.slot, c.iloc[-1])"),
+    (STATE, "self.Memory.peaks.setdefault(s, c.iloc[-1]) - c.iloc[-1]"),
+    (STATE, "next(GENERATED)"),
     # Division by zero.
     (FLAT, "(c.iloc[-1] - c.mean()) / c.std()"),
     (FLAT, "1 / float(c.max() - c.min())"),
@@ -200,12 +244,14 @@ AT_LOADING = [
 """Faults of lines before the class."""
 
 BY_ORDER = [
+    "x = self.keep(c.iloc[-1])",
+    "x = COUNTER()",
+    "x = BOX.add(1)",
     "np.mine = getattr(np, 'mine', 0) + 1\n    x = np.mine",
-    "x = next(GENERATED)",
     "x = add(c.iloc[-1])",
     "x = float(np.ravel(find_root(c.to_numpy()))[-1] - c.iloc[-1])",
 ]
-"""Faults that only the order of the slots shows, or memory with later closes: the line is that of decide(), or none."""
+"""Faults that are in another line, or that only the order of the slots shows, or memory with later closes."""
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +312,28 @@ def test_a_faulty_file(expected: str, line: str) -> None:
 def test_a_fault_that_only_the_order_or_the_memory_shows(lines: str) -> None:
     found = check(write(EACH.replace("x = {}  # here", lines)))
     assert {STATE, FUTURE} & set(found)
+
+
+HONEST = [
+    "import enum\n\n\nclass Sign(enum.Flag):\n    RISES, CALM = enum.auto(), enum.auto()\n",
+    "import numpy as np\n\nclip = np.vectorize(lambda value: min(value, 1.0), otypes=[float])\n",
+    "import decimal\n\ndecimal.getcontext().prec = 12\n",
+    "class Mixed:\n    bar_interval = '15m'\n",
+]
+"""What stands before the class of a rule that has no fault, although it looks like one."""
+
+USING = [
+    "x = 1 if (Sign.RISES | Sign.CALM) & Sign.RISES else 0",
+    "x = float(clip(c.to_numpy())[-1])",
+    "decimal.getcontext().prec = 6; x = float(decimal.Decimal(1) / 3)",
+    "x = 1",
+]
+
+
+@pytest.mark.parametrize(("top", "line"), zip(HONEST, USING, strict=True))
+def test_an_honest_rule_passes(top: str, line: str) -> None:
+    bases = "Mixed, Rule" if "Mixed" in top else "Rule"
+    each = EACH.strip().replace("x = {}  # here", line)
+    body = indent(each, " " * 8)
+    rule = f"class Mine({bases}):\n    bars = 20\n\n    def decide(self, view):\n{body}"
+    assert check(f"{top}\n\nfrom trader.alpha.rule import Rule\n\n\n{rule}") == {}

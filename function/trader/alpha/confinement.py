@@ -32,7 +32,7 @@ class RuleTimeoutError(BaseException):
 def confine(sources: Sources, limit_s: float, *, counts_processor_time: bool) -> Iterator[None]:
     """Run a rule in the block: in its time, with its files to import, and with settings of Python of its own."""
     files = [path for path, _ in sources]
-    with _beside(sources), _settings_of_its_own(), _limit(limit_s, files, counts_processor_time=counts_processor_time):
+    with _beside(sources), _settings_of_its_own(), limit(limit_s, files, counts_processor_time=counts_processor_time):
         yield
 
 
@@ -47,7 +47,7 @@ def _settings_of_its_own() -> Iterator[None]:
 
 
 @contextmanager
-def _limit(limit_s: float, files: Collection[str], *, counts_processor_time: bool) -> Iterator[None]:
+def limit(limit_s: float, files: Collection[str], *, counts_processor_time: bool) -> Iterator[None]:
     """Interrupt the block after a time, where the system can: in the main thread, on Linux and macOS.
 
     The files' own handlers may catch the error, even in a loop without end. So from then on each of their lines raises

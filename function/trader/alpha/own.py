@@ -18,8 +18,8 @@ import pandas as pd
 
 from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
-from trader.alpha.confinement import TAKEN, RuleTimeoutError, Sources, confine
-from trader.alpha.rule import ForecastKind, Insight, Parameter, Rule, View, find_parameters
+from trader.alpha.confinement import TAKEN, RuleTimeoutError, Sources, confine, limit
+from trader.alpha.rule import PREFIX, ForecastKind, Insight, Parameter, Rule, View, find_parameters
 from trader.codec import MAX_NUMBER
 from trader.forecasting.base import ForecastSpec
 from trader.logs import MAX_CHARACTERS, one_line
@@ -37,6 +37,7 @@ COUNTS_PROCESSOR_TIME = False
 COPIES_VIEW = True
 """Whether a rule gets a copy of what it is shown. make check-rule shows it the original, to see what it does to it."""
 
+TEXT_LIMIT_S, UNREADABLE = 1.0, "its text cannot be read"
 MAX_REASON_CHARACTERS, MAX_ERROR_CHARACTERS = 300, 300
 MIN_BARS, MAX_BARS = 1, 5_000
 BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -86,8 +87,9 @@ def load(text: str, parameters: Mapping[str, float], bar_interval: str, horizon_
     """Return the rule of a file. Raises RuleError if the file has none that can be used."""
     sources = list_sources(text)
     rule = _execute(text, sources)
+    _loaded[text] = sources
     values = {name: each.default for name, each in find_parameters(rule).items()} | dict(parameters)
-    bars, kind = _read_needs(rule(values), text)
+    bars, kind = _read_needs(rule, values, text, sources)
     spec = ForecastSpec(
         bar_interval=bar_interval,
         min_bars=max(bars, 30),
@@ -116,6 +118,11 @@ def read_parameters(rule: type[Rule]) -> Mapping[str, Parameter[int] | Parameter
     return {each.variable: each for each in find_parameters(rule).values()}
 
 
+def list_given(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment that set a rule; one that is empty sets nothing."""
+    return {name: text.strip() for name, text in env.items() if name.startswith(PREFIX) and text.strip()}
+
+
 def complete(text: str, given: Mapping[str, str]) -> Mapping[str, float]:
     """Return the value of each parameter of a rule, by its name; `given` are texts, by variable.
 
@@ -127,16 +134,17 @@ def complete(text: str, given: Mapping[str, str]) -> Mapping[str, float]:
     return {each.name: each.read(given[name]) if name in given else each.default for name, each in known.items()}
 
 
-def _read_needs(rule: Rule, path: str) -> tuple[int, ForecastKind]:
-    """Return how many bars a rule needs, and what forecast."""
-    with _blame(path):
-        bars: object = rule.bars
-        kind: object = rule.forecast
+def _read_needs(rule: type[Rule], values: Mapping[str, float], path: str, sources: Sources) -> tuple[int, ForecastKind]:
+    """Return how many bars a rule needs with these values of its parameters, and what forecast."""
+    with _blame(path), _confine(sources):
+        made = rule(values)
+        bars: object = made.bars
+        kind: object = made.forecast
     if isinstance(bars, bool) or not isinstance(bars, int) or not MIN_BARS <= bars <= MAX_BARS:
-        raise _refuse(type(rule), "bars", path, bars, f"a whole number from {MIN_BARS} to {MAX_BARS}")
+        raise _refuse(rule, "bars", path, bars, f"a whole number from {MIN_BARS} to {MAX_BARS}")
     if not isinstance(kind, ForecastKind):
         words = ", ".join(f"ForecastKind.{each.name}" for each in ForecastKind)
-        raise _refuse(type(rule), "forecast", path, kind, f"one of {words}")
+        raise _refuse(rule, "forecast", path, kind, f"one of {words}")
     return bars, kind
 
 
@@ -178,6 +186,9 @@ def _read_interval(rule: type[Rule], path: str) -> str:
 
 # --- the file -------------------------------------------------------------------------------------------------------
 
+_loaded: dict[str, Sources] = {}
+"""The files of the rules that this process has loaded, by the path of the rule."""
+
 _recorded: dict[str, Sources] = {}
 """The files that a replay takes from a record, by the path of the rule."""
 
@@ -195,6 +206,7 @@ def recorded(text: str, sources: Mapping[str, str]) -> Iterator[None]:
     try:
         yield
     finally:
+        _loaded.pop(text, None)
         if before is None:
             del _recorded[text]
         else:
@@ -211,7 +223,7 @@ def list_sources(text: str) -> Sources:
         file = coming.pop()
         if file.as_posix() not in found:
             found[file.as_posix()] = _read(file)
-            coming += [each for name in _list_imports(found[file.as_posix()]) if (each := _find_beside(file, name))]
+            coming += [each for name in list_imports(found[file.as_posix()]) if (each := _find_beside(file, name))]
     return tuple(sorted(found.items()))
 
 
@@ -240,14 +252,23 @@ def find(text: str) -> Path:
     return file
 
 
+def list_decided(text: str) -> Sources:
+    """Return the files of a rule as they were when it was last loaded: they may have changed since."""
+    return _loaded.get(text) or list_sources(text)
+
+
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        source = file.read_bytes()
+        source.decode()
     except OSError as error:
         raise RuleError(f"{file.as_posix()} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RuleError(f"{file.as_posix()} is not UTF-8, which a record is written in; save it as UTF-8") from None
+    return source
 
 
-def _list_imports(source: bytes) -> Iterator[str]:
+def list_imports(source: bytes) -> Iterator[str]:
     """Yield the names of the modules that a file imports; none if it is not Python, which _execute reports."""
     try:
         tree = ast.parse(source)
@@ -331,17 +352,20 @@ def describe(error: BaseException, path: str) -> str:
 
 
 def _read_text(error: BaseException) -> str:
-    """Return the text of an error; its class may be the rule's own, and fail at that."""
+    """Return the text of an error; its class may be the rule's own, and fail or hang at that."""
     try:
-        return str(error)
-    except Exception as other:
-        return f"its text cannot be read ({type(other).__name__})"
+        with limit(TEXT_LIMIT_S, (), counts_processor_time=False):
+            return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as other:  # of any class: the rule may define its own
+        return f"{UNREADABLE} ({type(other).__name__})"
 
 
 def _bound(error: BaseException) -> BaseException:
     """Return an error for the log, without the rest of a text that is very long."""
     text = _read_text(error)
-    if len(text) <= MAX_CHARACTERS:
+    if len(text) <= MAX_CHARACTERS and not text.startswith(UNREADABLE):
         return error
     return RuleError(f"{type(error).__name__}: {text[:MAX_CHARACTERS]}…").with_traceback(error.__traceback__)
 
@@ -436,10 +460,10 @@ def _find_problem(insight: Insight, view: base.View, before: Sequence[Insight]) 
         return f"the strength of {insight.symbol} is {strength}; it must be a number of at most {MAX_NUMBER:g}"
     if insight.price_usd != float(closes.iloc[-1]):
         return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {float(closes.iloc[-1])}"
-    for name, limit in FRACTIONS.items():
+    for name, largest in FRACTIONS.items():
         fraction = getattr(insight, name)
-        if fraction is not None and not 0 < fraction <= limit:
-            return f"the {name} of {insight.symbol} is {fraction!r:.40}; it must be a number above 0 to {limit:g}"
+        if fraction is not None and not 0 < fraction <= largest:
+            return f"the {name} of {insight.symbol} is {fraction!r:.40}; it must be a number above 0 to {largest:g}"
     reason = insight.reason
     if not reason.strip():
         return f"the insight on {insight.symbol} has no reason; a sentence is needed"

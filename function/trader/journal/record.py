@@ -61,7 +61,7 @@ def _describe_rule(signal: str) -> dict[str, dict[str, str]]:
     """Return the text of an own rule's files by path, so that the run can be replayed when they have changed."""
     if not own.is_file(signal):
         return {}
-    return {"rule": {path: source.decode("utf-8", errors="replace") for path, source in own.list_sources(signal)}}
+    return {"rule": {path: source.decode("utf-8", errors="replace") for path, source in own.list_decided(signal)}}
 
 
 def find_unprotected(run: Run) -> tuple[str, ...]:

@@ -73,13 +73,16 @@ def _divide(
 def _divide_by_weight(
     buys: Sequence[Insight], free_usd: float, account: Account, pending: Collection[str], settings: Settings
 ) -> list[float]:
-    """Give each buy its weight of the equity, the strongest first, as long as there is cash."""
+    """Give each buy its weight of the equity, the strongest first, as long as there is cash.
+
+    What a buy leaves of its part, because it buys whole shares, is for those after it.
+    """
     found = []
     for each in buys:
         wanted_usd = min((each.weight_fraction or 0.0) * account.equity_usd, max_buy_usd(account, settings))
         found.append(min(wanted_usd, free_usd))
         if each.symbol not in pending:
-            free_usd -= found[-1]
+            free_usd -= _count_shares(found[-1], each.price_usd, settings) * each.price_usd
     return found
 
 
@@ -131,16 +134,10 @@ def _sell(insight: Insight, held: float, shares: int | None) -> Target:
 
 def _buy(insight: Insight, part_usd: float, account: Account, settings: Settings, shares: int | None) -> Target:
     max_usd = min(part_usd, max_buy_usd(account, settings))
-    if shares is not None:
-        wanted = float(shares)
-    elif settings.stop_loss_fraction > 0 and settings.shares is Shares.WHOLE:  # brackets allow whole shares only
-        wanted = float(math.floor(max_usd / insight.price_usd))
-    else:
-        wanted = math.floor(max_usd / insight.price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE
     return Target(
         symbol=insight.symbol,
         held=0.0,
-        wanted=wanted,
+        wanted=_count_shares(max_usd, insight.price_usd, settings) if shares is None else float(shares),
         price_usd=insight.price_usd,
         gap_fraction=insight.gap_fraction,
         reason=insight.reason,
@@ -148,3 +145,10 @@ def _buy(insight: Insight, part_usd: float, account: Account, settings: Settings
         stop_loss_fraction=insight.stop_loss_fraction,
         take_profit_fraction=insight.take_profit_fraction,
     )
+
+
+def _count_shares(usd: float, price_usd: float, settings: Settings) -> float:
+    """Return how many shares an amount buys at most."""
+    if settings.stop_loss_fraction > 0 and settings.shares is Shares.WHOLE:  # brackets allow whole shares only
+        return float(math.floor(usd / price_usd))
+    return math.floor(usd / price_usd * PARTS_PER_SHARE) / PARTS_PER_SHARE

@@ -41,9 +41,11 @@ def passed(checked: Path, tmp_path: Path) -> None:
     shutil.copytree(checked, tmp_path, dirs_exist_ok=True)
 
 
-def problems(signal: str = SIGNAL, zips: Sequence[Path] = (), **variables: str) -> list[str]:
+def problems(
+    signal: str = SIGNAL, zips: Sequence[Path] = (), replaced: Sequence[Path] = (), **variables: str
+) -> list[str]:
     strategies: dict[str, Any] = {"own": {"environment": {"SIGNAL": signal, **variables}}}
-    return list(rule_gate.check(strategies, zips))
+    return list(rule_gate.check(strategies, zips, replaced))
 
 
 def pack(source: str, *, name: str = "function.zip", rule: str = SIGNAL) -> Path:
@@ -103,6 +105,17 @@ def test_spaces_around_the_path_do_not_hide_a_rule() -> None:
     assert "has not been checked as it is now" in problems(f" {SIGNAL} ")[0]
 
 
+@pytest.mark.parametrize("text", ["", " "])
+def test_an_empty_parameter_does_not_hide_a_rule(text: str) -> None:
+    assert "has not been checked as it is now" in problems(RULE_DAYS=text)[0]
+
+
+def test_a_parameter_that_cannot_be_used_is_refused() -> None:
+    assert problems(RULE_DAYS="many") == [
+        f"own: SIGNAL={SIGNAL}: a parameter cannot be used: a whole number from 2 to 250"
+    ]
+
+
 def test_a_missing_file_is_named() -> None:
     assert problems("rules/none.py")[0].startswith("own: SIGNAL=rules/none.py: there is no file rules/none.py")
 
@@ -125,3 +138,24 @@ def test_the_layers_zip_is_not_asked(tmp_path: Path) -> None:
     with ZipFile("layer.zip", "w") as archive:
         archive.writestr("python/pandas/__init__.py", "")
     assert problems(zips=[Path("layer.zip"), Path("missing.zip")]) == []
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_zip_that_is_not_what_was_uploaded_proves_nothing() -> None:
+    zips = [pack(Path(SIGNAL).read_text())]
+    assert problems(zips=zips, replaced=zips) == [
+        "own: function.zip is not what the plan leaves in AWS; make a new plan"
+    ]
+    gone = [Path("gone.zip")]
+    assert "gone.zip cannot be read" in problems(zips=gone, replaced=gone)[0]
+
+
+@pytest.mark.usefixtures("passed")
+def test_a_file_beside_the_rule_that_only_the_zip_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rule_gate, "find_obstacle", lambda *_: None)
+    Path(SIGNAL).write_text(f"try:\n    import extra\nexcept ImportError: pass\n{Path(SIGNAL).read_text()}")
+    path = pack(Path(SIGNAL).read_text())
+    assert problems(zips=[path]) == []
+    with ZipFile(path, "a") as archive:
+        archive.writestr("rules/extra.py", "")
+    assert "function.zip has rules/extra.py, which the rule imports and the folder lacks" in problems(zips=[path])[0]

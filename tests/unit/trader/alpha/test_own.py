@@ -588,6 +588,34 @@ def test_a_long_error_is_cut_on_one_line() -> None:
     assert len("".join(traceback.format_exception(failed))) < 10_000
 
 
+@pytest.mark.parametrize("does", ["raise SystemExit", "raise ValueError", "while True: pass"])
+def test_an_error_whose_text_fails_or_hangs_is_named(does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "TEXT_LIMIT_S", 0.1)
+    failed = fail("raise Own", f"class Own(Exception):\n    def __str__(self):\n        {does}\n\n")
+    assert "Own: its text cannot be read" in str(failed)
+    assert isinstance(failed.__cause__, RuleError)
+
+
+def test_a_rule_that_cannot_be_made_is_refused_with_the_line() -> None:
+    body = "class Mine(Rule):\n    def __init__(self, parameters):\n        1 / 0\n"
+    with pytest.raises(SettingsError, match=r"rules/mine.py, line 6: ZeroDivisionError"):
+        settings(SIGNAL=write(body))
+
+
+def test_a_rule_that_is_not_utf_8_is_refused() -> None:
+    Path("rules/mine.py").write_bytes(f"# -*- coding: latin-1 -*-\n{HEAD}{RISING} # \xfc\n".encode("latin-1"))
+    with pytest.raises(SettingsError, match=r"rules/mine.py is not UTF-8"):
+        settings(SIGNAL="rules/mine.py")
+
+
+def test_what_decided_is_known_although_the_file_has_changed() -> None:
+    signal = write(RISING)
+    loader.load(settings(SIGNAL=signal))
+    before = Path(signal).read_bytes()
+    Path(signal).unlink()
+    assert own.list_decided(signal) == ((signal, before),)
+
+
 def test_an_error_whose_text_cannot_be_read_is_named() -> None:
     failed = fail("raise Own", "class Own(Exception):\n    def __str__(self): raise ValueError\n\n")
     assert "Own: its text cannot be read (ValueError)" in str(failed)

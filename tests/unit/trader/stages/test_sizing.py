@@ -169,9 +169,9 @@ def test_a_weight_that_buys_no_share_says_what_keeps_it_from_it(
     assert denial.detail == f"asks for {wish:.2%} of the equity, {detail}"
 
 
-def weigh(stopped: tuple[str, ...] = (), **fractions: float) -> Decision:
+def weigh(stopped: tuple[str, ...] = (), prices_usd: Mapping[str, float] | None = None, **fractions: float) -> Decision:
     """Decide on buys with these weights, the first one the strongest; what was stopped out a moment ago is refused."""
-    shown = {symbol: daily([100.0] * 40, symbol=symbol) for symbol in fractions}
+    shown = {symbol: daily([(prices_usd or {}).get(symbol, 100.0)] * 40, symbol=symbol) for symbol in fractions}
 
     class Weighing:
         facts = Facts(name=OWN, min_bars=2, has_gap=False)
@@ -180,7 +180,13 @@ def weigh(stopped: tuple[str, ...] = (), **fractions: float) -> Decision:
 
         def insights(self, view: View) -> Sequence[Insight]:
             places = {symbol: place for place, symbol in enumerate(view.closes)}
-            return [ask(symbol, 1 - place / 10, weight_fraction=fractions[symbol]) for symbol, place in places.items()]
+            return [
+                replace(
+                    ask(symbol, 1 - place / 10, weight_fraction=fractions[symbol]),
+                    price_usd=float(view.closes[symbol].iloc[-1]),
+                )
+                for symbol, place in places.items()
+            ]
 
     seen = Observation(
         slot=SLOT,
@@ -203,6 +209,18 @@ def test_the_cash_of_a_refused_buy_is_for_the_others() -> None:
         ("A", Code.PAUSED),
         ("C", Code.BUYING_POWER_EXCEEDED),
     ]
+
+
+def test_the_cash_of_a_buy_too_small_for_one_share_is_for_the_others() -> None:
+    found = weigh(prices_usd={"A": 60_000.0, "B": 100.0}, A=0.5, B=0.6)
+    assert [(each.symbol, each.quantity) for each in found.orders] == [("B", 600)]
+    assert [(each.symbol, each.code) for each in found.denials] == [("A", Code.QUANTITY_BELOW_ONE)]
+
+
+def test_what_whole_shares_leave_of_a_part_is_for_the_others() -> None:
+    found = weigh(prices_usd={"A": 26_000.0, "B": 100.0}, A=0.5, B=0.69)
+    assert [(each.symbol, each.quantity) for each in found.orders] == [("A", 1), ("B", 690)]
+    assert found.denials == ()
 
 
 def test_each_buy_that_gets_less_than_its_weight_has_a_denial() -> None:
