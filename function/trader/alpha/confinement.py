@@ -124,15 +124,18 @@ class Elsewhere(MetaPathFinder):
     def __init__(self, allowed: Collection[str]) -> None:
         """Allow these modules."""
         self._allowed = allowed
+        self._seen: set[str] = set()
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002 as importlib calls it
         """Raise ImportError for a name that Python would find in the current folder, and only there."""
-        if path is not None or fullname in {*sys.stdlib_module_names, *TAKEN, *self._allowed}:
+        top = fullname.partition(".")[0]  # its package may have been imported before
+        if top in {*sys.stdlib_module_names, *TAKEN, *self._allowed, *self._seen}:
             return
         here = Path.cwd()
-        if PathFinder.find_spec(fullname, [str(here)]) and not _is_installed(fullname, here):
-            what = f"{fullname} is in the current folder, where a change of it would not be seen"
+        if PathFinder.find_spec(top, [str(here)]) and not _is_installed(top, here):
+            what = f"{top} is in the current folder, where a change of it would not be seen"
             raise ImportError(f"{what}; write `import NAME` for a file that stands beside the rule")
+        self._seen.add(top)
 
 
 def _is_installed(name: str, here: Path) -> bool:
