@@ -147,7 +147,8 @@ def _is_installed(name: str, here: Path) -> bool:
 @contextmanager
 def _beside(sources: Sources) -> Iterator[None]:
     """Let a rule import what stands beside it; afterwards, another rule may import other files of the same names."""
-    first, last = Elsewhere({PurePosixPath(path).stem for path, _ in sources}), Beside(sources)
+    names = {PurePosixPath(path).stem for path, _ in sources}
+    first, last = Elsewhere(names), Beside(sources)
     sys.meta_path.insert(0, first)
     sys.meta_path.append(last)
     try:
@@ -155,5 +156,6 @@ def _beside(sources: Sources) -> Iterator[None]:
     finally:
         sys.meta_path.remove(first)
         sys.meta_path.remove(last)
-        for name in [name for name, each in sys.modules.items() if getattr(each, "__loader__", None) is last]:
-            del sys.modules[name]
+        for name in names:  # only these: to ask a lazy module of a package for its loader would load it
+            if getattr(sys.modules.get(name), "__loader__", None) is last:
+                del sys.modules[name]
