@@ -2,13 +2,14 @@
 
 import decimal
 import re
+import sys
 import traceback
 import warnings
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from textwrap import dedent, indent
-from types import NoneType
+from types import ModuleType, NoneType
 
 import numpy as np
 import pandas as pd
@@ -625,3 +626,19 @@ def test_a_changed_file_is_another_rule() -> None:
     first = decide(deciding("yield view.judge('KO', 1, reason='one')"))
     second = decide(deciding("yield view.judge('KO', 1, reason='two')"))
     assert (first[0][2], second[0][2]) == ("one", "two")
+
+
+class Lazy(ModuleType):
+    """A module that loads another one as soon as it is asked for anything, as packages' lazy modules do."""
+
+    def __getattr__(self, name: str) -> object:
+        sys.modules[f"{self.__name__}.loaded"] = ModuleType("loaded")
+        raise AttributeError(name)
+
+
+def test_a_lazy_module_of_a_package_is_not_loaded_by_a_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    lazy = Lazy("lazy_of_a_package")
+    del lazy.__loader__
+    monkeypatch.setitem(sys.modules, "lazy_of_a_package", lazy)
+    assert decide(RISING)
+    assert "lazy_of_a_package.loaded" not in sys.modules
