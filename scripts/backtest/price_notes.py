@@ -1,7 +1,7 @@
 """Notes on a backtest's prices for the reader of its report: late listings, early ends, gaps, jumps, missing days."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import partial
 
 import numpy as np
@@ -66,10 +66,7 @@ def notes(close: pd.DataFrame, settings: Settings, first: datetime) -> tuple[Not
 def _days(index: pd.Index) -> Iterator[Note]:
     """Yield a note on sessions without a bar."""
     days = {stamp.date() for stamp in pd.DatetimeIndex(index).tz_convert(NEW_YORK).normalize().unique()}
-    first, last = min(days), max(days)
-    between = (first + timedelta(days=number) for number in range((last - first).days + 1))
-    expected = {day for day in between if sessions.session(day)}
-    if lacking := sorted(expected - days):
+    if lacking := [day for day in sessions.list_days(min(days), max(days)) if day not in days]:
         yield Note(symbol="", what=f"no symbol has a bar on {_days_of(lacking)} when the exchange was open")
 
 

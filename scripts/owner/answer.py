@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time
 
 from scripts.backtest import benchmark
 from scripts.backtest.model import BacktestError, Options
@@ -98,9 +98,8 @@ def compare(settings: Settings, named: str, days: Sequence[date]) -> Compared:
     if not days:
         return Compared(name=name, closes_usd={}, problem="no day to compare")
     first = previous_session(days[0])
-    span = [first + timedelta(days=number) for number in range((days[-1] - first).days + 1)]
-    listed = [day for day in span if sessions.session(day)]
-    bars = [datetime.combine(day, datetime.min.time(), NEW_YORK) for day in listed]
+    listed = sessions.list_days(first, days[-1])
+    bars = [datetime.combine(day, time(), NEW_YORK) for day in listed]
     try:
         found = benchmark.load(options, bars)
     except BacktestError as error:
@@ -112,10 +111,7 @@ def compare(settings: Settings, named: str, days: Sequence[date]) -> Compared:
 
 def previous_session(day: date) -> date:
     """Return the trading day before a day."""
-    before = day - timedelta(days=1)
-    while not sessions.session(before):
-        before -= timedelta(days=1)
-    return before
+    return sessions.previous_close(datetime.combine(day, time(), NEW_YORK)).date()
 
 
 def find_held(runs: Sequence[Seen]) -> Sequence[Holding]:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
 from scripts.owner.records import Seen
 from trader.model import NEW_YORK, Code
@@ -30,19 +30,19 @@ class Curve:
     start_usd: float
     days: Sequence[Day]
 
-    def measure_until(self, count: int) -> float:
-        """Return the return of the first days, as a fraction."""
-        return Curve(start_usd=self.start_usd, days=self.days[:count]).measure()
+    @property
+    def growths(self) -> Sequence[float]:
+        """What each day has made of 1 USD; deposits and withdrawals are neither gain nor loss."""
+        before = [self.start_usd, *(each.equity_usd for each in self.days)]
+        return [
+            (each.equity_usd - each.flows_usd) / earlier if earlier > 0 else 1.0
+            for each, earlier in zip(self.days, before, strict=False)
+        ]
 
     def measure(self, count: int | None = None) -> float:
-        """Return the return of the last days, or of all of them, as a fraction; deposits and withdrawals are none."""
+        """Return the return of the last days, or of all of them, as a fraction."""
         first = 0 if count is None else max(0, len(self.days) - count)
-        before = [self.start_usd, *(each.equity_usd for each in self.days)]
-        growths = [
-            (each.equity_usd - each.flows_usd) / before[place] if before[place] > 0 else 1.0
-            for place, each in enumerate(self.days)
-        ]
-        return math.prod(growths[first:]) - 1
+        return math.prod(self.growths[first:]) - 1
 
 
 def draw_curve(runs: Sequence[Seen]) -> Curve | None:
@@ -77,8 +77,4 @@ def count_statuses(runs: Sequence[Seen]) -> Mapping[str, int]:
 def find_missed(runs: Sequence[Seen]) -> Sequence[date]:
     """Return the trading days between the first run and the last on which no run looked at the market."""
     days = {each.slot.astimezone(NEW_YORK).date() for each in runs if each.status != Code.MARKET_CLOSED}
-    if not days:
-        return []
-    span = (max(days) - min(days)).days
-    between = [min(days) + timedelta(days=number) for number in range(span + 1)]
-    return [day for day in between if day not in days and sessions.session(day)]
+    return [day for day in sessions.list_days(min(days), max(days)) if day not in days] if days else []

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,7 @@ def _draw(answer: Answer) -> Iterator[Markup]:
     if curve is None or len(curve.days) < 2:
         return
     days = [each.day for each in curve.days]
-    lines = [(answer.strategy, "accent", 2.0, [curve.measure_until(place) for place in range(1, len(days) + 1)])]
+    lines = [(answer.strategy, "accent", 2.0, [growth - 1 for growth in accumulate(curve.growths, mul)])]
     others = [answer.compared.measure(previous_session(days[0]), day) for day in days]
     if None not in others:
         lines.append((answer.compared.name, "ink", 1.2, [each or 0.0 for each in others]))

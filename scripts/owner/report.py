@@ -19,6 +19,7 @@ from scripts.owner import figures
 from scripts.owner.answer import MAX_SHOWN, Answer, list_rest, list_returns, make, sum_up, sum_up_trips
 from scripts.owner.trips import Trip
 from scripts.report import formatting
+from scripts.report.console import table_of_holdings
 from scripts.run.reconcile import inputs_of, local, read_deployed_settings, to_standard_error
 from trader.codec import encode
 from trader.model import NEW_YORK
@@ -167,22 +168,12 @@ def show_held(answer: Answer) -> None:
     if not answer.held:
         console.OUT.print(" Nothing is held, as the last run saw it.\n")
         return
-    names = ("Held since", "Symbol", "Shares", "Paid", "Price", "Gain", "Stop", "To stop")
-    table = console.table(*names, numbers=names[2:], whole=names[:2], padding=(0, 0, 0, 0))
-    for each in answer.held:
-        since = answer.bought_at.get(each.symbol)
-        table.add_row(
-            f"{since.astimezone(NEW_YORK):%Y-%m-%d}" if since else "earlier",
-            each.symbol,
-            formatting.quantity(each.quantity),
-            "" if each.paid_usd is None else formatting.usd(each.paid_usd),
-            formatting.usd(each.price_usd),
-            "" if each.gain_fraction is None else formatting.percent(each.gain_fraction),
-            "none" if each.stop_usd is None else formatting.usd(each.stop_usd),
-            "" if each.distance_fraction is None else formatting.percent(each.distance_fraction),
-            style="bold red" if each.is_named else "",
-        )
-    console.OUT.print(Padding(table, (0, 0, 0, 1), expand=False))
+    since = [answer.bought_at.get(each.symbol) for each in answer.held]
+    first = {
+        "Held since": [f"{each.astimezone(NEW_YORK):%Y-%m-%d}" if each else "earlier" for each in since],
+        "Symbol": [each.symbol for each in answer.held],
+    }
+    console.OUT.print(table_of_holdings(first, answer.held, marks=True))
     console.OUT.print()
 
 

@@ -1,7 +1,7 @@
 """A run in the terminal: the outcome, the decisions, the account. Plain text when piped."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from scripts import console
 from scripts.report import formatting
-from scripts.report.formatting import DecisionRow
+from scripts.report.formatting import DecisionRow, Holding
 from trader.journal.base import STARTED
 from trader.model import Direction, Json, Outcome
 
@@ -158,17 +158,22 @@ def _summary(rows: Sequence[DecisionRow]) -> RenderableType:
 
 def _holdings(record: Json) -> RenderableType | None:
     held = formatting.holdings(record)
-    if not held:
-        return None
-    table = _table("Held before", "Shares", "Paid", "Price", "Gain", "Stop", "To stop", narrow=True)
-    for each in held:
+    return table_of_holdings({"Held before": [each.symbol for each in held]}, held) if held else None
+
+
+def table_of_holdings(first: Mapping[str, Sequence[str]], held: Sequence[Holding], *, marks: bool = False) -> Padding:
+    """Return a table of holdings; `first` are its first columns. It marks in red what a run named, if it is to."""
+    numbers = ("Shares", "Paid", "Price", "Gain", "Stop", "To stop")
+    table = console.table(*first, *numbers, numbers=numbers, whole=list(first), padding=(0, 0, 0, 0))
+    for *names, each in zip(*first.values(), held, strict=True):
         table.add_row(
-            each.symbol,
+            *names,
             formatting.quantity(each.quantity),
             *("" if usd is None else formatting.usd(usd) for usd in (each.paid_usd, each.price_usd)),
             "" if each.gain_fraction is None else formatting.percent(each.gain_fraction),
             "none" if each.stop_usd is None else formatting.usd(each.stop_usd),
             "" if each.distance_fraction is None else formatting.percent(each.distance_fraction),
+            style="bold red" if marks and each.is_named else "",
         )
     return Padding(table, (0, 0, 0, 1), expand=False)
 

@@ -62,7 +62,7 @@ def _contents(record: Json) -> dict[str, Any]:
         "slot": formatting.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),
         "slot_iso": report["slot"],
         "tiles": [_tile(*line) for line in formatting.account_lines(record)],
-        "holdings": formatting.holdings(record),
+        "holdings": [(each, "") for each in formatting.holdings(record)],
         "directions": formatting.direction_words(record),
         "has_charts": bool(drawn),
         "has_forecasts": bool(report["forecasts"]),

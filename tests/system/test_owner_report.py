@@ -11,11 +11,7 @@ from lambda_function import run
 from scripts.owner import report
 from scripts.testkit.alpaca import AlpacaFake
 from tests.pages import LIGHT, Browse, Elements, measure
-from tests.several_days import SeveralDays, at, shorten_waits
-
-BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
-"""Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
-
+from tests.several_days import BOUGHT, DEAR, SeveralDays, at, shorten_waits
 
 MEASURE = """
 <script>

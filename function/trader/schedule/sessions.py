@@ -69,6 +69,12 @@ def next_open(now: datetime) -> datetime:
         day += timedelta(days=1)
 
 
+def list_days(first: date, last: date) -> list[date]:
+    """Return the days from the first to the last on which the exchange is open."""
+    days = (first + timedelta(days=number) for number in range((last - first).days + 1))
+    return [day for day in days if session(day)]
+
+
 def previous_close(now: datetime) -> datetime:
     """Return the last close before the New York day of `now`, when the previous equity is measured."""
     day = now.astimezone(NEW_YORK).date() - timedelta(days=1)
