@@ -69,7 +69,7 @@ def check(cloud: Cloud, plan: PlanJson, folder: Path) -> Sequence[str]:
     found += check_existing(cloud, plan, folder) + check_bucket_in_ci(cloud, plan)
     for name, strategy in wanted.items():
         found += settings(cloud, name, strategy["environment"])
-    found += Findings(list(rule_gate.check(wanted, find_zips(plan, folder), find_replaced(plan, folder))))
+    found += Findings(list(rule_gate.check(wanted, find_zips(plan, folder))))
     found += parameters(cloud, wanted) + undone_rollbacks(plan) + check_removed_strategies(plan)
     refuse(found)
     return list(dict.fromkeys(found.notes))
@@ -216,19 +216,14 @@ def check_moved_bucket(plan: PlanJson) -> Findings:
     )
 
 
-def find_zips(plan: PlanJson, folder: Path) -> Sequence[Path]:
-    """Return the zips that the plan uploads, or that it leaves as they are."""
-    sources = [(each["change"]["after"] or {}).get("source") for each in changes(plan, "aws_s3_object")]
-    return sorted({Path(os.path.normpath(folder / each)) for each in sources if each})
-
-
-def find_replaced(plan: PlanJson, folder: Path) -> Sequence[Path]:
-    """Return the zips of the plan, uploaded by it or before, that are missing here or have other bytes."""
+def find_zips(plan: PlanJson, folder: Path) -> Mapping[Path, str]:
+    """Return the zips that the plan uploads, or that it leaves as they are, with the hash that AWS has then."""
     after = [each["change"]["after"] or {} for each in changes(plan, "aws_s3_object")]
-    known = {
-        Path(os.path.normpath(folder / each["source"])): each.get("source_hash") for each in after if each.get("source")
+    return {
+        Path(os.path.normpath(folder / each["source"])): each.get("source_hash") or ""
+        for each in after
+        if each.get("source")
     }
-    return sorted(path for path, digest in known.items() if digest and not (path.is_file() and sha256(path) == digest))
 
 
 def other_files(plan: PlanJson, folder: Path) -> Findings:

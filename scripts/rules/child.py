@@ -100,10 +100,11 @@ class Trying:
 
     def _load(self) -> Settings | None:
         """Return the settings; None if the rule cannot be loaded with them, which the report then says."""
-        surroundings = Surroundings.take()
+        surroundings = Surroundings.take() if self._is_watched else None
         try:
             interval = own.read(self._job.signal).bar_interval
-            self._note_loading(surroundings)
+            if surroundings:
+                self._note_loading(surroundings)
             made_for = {"BAR_INTERVAL": interval} if interval in BAR_LENGTH else {}
             env = {**self._job.variables, **made_for, "SIGNAL": self._job.signal}
             settings = Settings.from_env(env, lambda _: {})
@@ -115,7 +116,8 @@ class Trying:
             self._report.unloadable = str(error)
             return None
         own.LIMIT_S = self._job.limit_s
-        self._surroundings = Surroundings.take()
+        if self._is_watched:
+            self._surroundings = Surroundings.take()
         rule = own.load(settings.signal, dict(settings.rule_parameters), settings.bar_interval, settings.horizon_bars)
         code = rule.rule.decide.__code__
         self._report.decide = f"{code.co_filename}, line {code.co_firstlineno}"
@@ -126,7 +128,7 @@ class Trying:
 
     def _note_loading(self, before: Surroundings) -> None:
         """Note what loading the file has changed around it, with the line."""
-        if self._is_watched and (name := before.find_change()):
+        if name := before.find_change():
             before.restore()
             own._execute.cache_clear()
             with each_line(self._job.sources, lambda: bool(before.find_change())) as found:

@@ -9,6 +9,7 @@ from zipfile import ZipFile
 import pytest
 
 from scripts.cloud import rule_gate
+from scripts.layer.archive import sha256
 from scripts.rules import run
 from scripts.rules.write import write
 
@@ -41,11 +42,9 @@ def passed(checked: Path, tmp_path: Path) -> None:
     shutil.copytree(checked, tmp_path, dirs_exist_ok=True)
 
 
-def problems(
-    signal: str = SIGNAL, zips: Sequence[Path] = (), replaced: Sequence[Path] = (), **variables: str
-) -> list[str]:
+def problems(signal: str = SIGNAL, zips: Sequence[Path] = (), digest: str = "", **variables: str) -> list[str]:
     strategies: dict[str, Any] = {"own": {"environment": {"SIGNAL": signal, **variables}}}
-    return list(rule_gate.check(strategies, zips, replaced))
+    return list(rule_gate.check(strategies, dict.fromkeys(zips, digest)))
 
 
 def pack(source: str, *, name: str = "function.zip", rule: str = SIGNAL) -> Path:
@@ -143,11 +142,11 @@ def test_the_layers_zip_is_not_asked(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("passed")
 def test_a_zip_that_is_not_what_was_uploaded_proves_nothing() -> None:
     zips = [pack(Path(SIGNAL).read_text())]
-    assert problems(zips=zips, replaced=zips) == [
+    assert problems(zips=zips, digest=sha256(zips[0])) == []
+    assert problems(zips=zips, digest="another") == [
         "own: function.zip is not what the plan leaves in AWS; make a new plan"
     ]
-    gone = [Path("gone.zip")]
-    assert "gone.zip cannot be read" in problems(zips=gone, replaced=gone)[0]
+    assert "gone.zip cannot be read" in problems(zips=[Path("gone.zip")], digest="another")[0]
 
 
 @pytest.mark.usefixtures("passed")
