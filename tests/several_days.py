@@ -26,6 +26,9 @@ BARS = 120
 FIRST = date(2026, 11, 9)
 """A Monday; no holiday follows until 26 November."""
 
+BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
+"""Prices far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
+
 OPEN = time(9, 30)
 RISE = np.linspace(100, 110, BARS) * np.exp(np.random.default_rng(1).normal(0, 0.002, BARS))
 

@@ -11,14 +11,11 @@ import pytest
 
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake
-from tests.several_days import SeveralDays, at, shorten_waits
+from tests.several_days import BOUGHT, DEAR, QUIET, SeveralDays, at, shorten_waits
 from trader import wiring
 from trader.model import Report
 from trader.stages import pipeline
 from trader.stages.protection import Holdings
-
-BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
-"""Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
 
 STOP = 101.37
 """3% below what was paid: 104.50."""

@@ -11,13 +11,13 @@ import pytest
 from scripts.run.chain import Finding
 from scripts.run.verify import verify
 from scripts.testkit.alpaca import AlpacaFake
-from tests.several_days import SeveralDays, at, shorten_waits
+from tests.several_days import BOUGHT, DEAR, QUIET, SeveralDays, at, shorten_waits
 from trader import wiring
 from trader.model import BrokerError
 from trader.stages import pipeline, protection
 from trader.wiring import open_journal
 
-BOUGHT, DEAR, QUIET, FALLEN = 104.5, 115.5, 110.0, 95.0
+FALLEN = 95.0
 
 
 @pytest.fixture(autouse=True)

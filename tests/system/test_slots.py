@@ -12,15 +12,12 @@ import pytest
 
 from lambda_function import run
 from scripts.testkit.alpaca import AlpacaFake, Answer
-from tests.several_days import SeveralDays, at, shorten_waits
+from tests.several_days import BOUGHT, DEAR, QUIET, SeveralDays, at, shorten_waits
 from trader import wiring
 from trader.journal.base import JournalError
 from trader.journal.stores import Folder
 from trader.model import BrokerError, Report
 from trader.stages import pipeline
-
-BOUGHT, DEAR, QUIET = 104.5, 115.5, 110.0
-"""Far below the trend line, far above it, and on it: the bot buys, sells, and does nothing."""
 
 TEN = tuple(f"S{letter}" for letter in "ABCDEFGHIJ")
 TWENTY = tuple(f"S{letter}" for letter in "ABCDEFGHIJKLMNOPQRST")
