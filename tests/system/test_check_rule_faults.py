@@ -330,7 +330,7 @@ USING = [
 ]
 
 
-@pytest.mark.parametrize(("top", "line"), zip(HONEST, USING, strict=True))
+@pytest.mark.parametrize(("top", "line"), list(zip(HONEST, USING, strict=True)))
 def test_an_honest_rule_passes(top: str, line: str) -> None:
     bases = "Mixed, Rule" if "Mixed" in top else "Rule"
     each = EACH.strip().replace("x = {}  # here", line)
