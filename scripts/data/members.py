@@ -98,6 +98,11 @@ def on(day: date) -> tuple[str, ...]:
     return shipped().on(day)
 
 
+def find(day: date) -> tuple[str, ...] | None:
+    """Return the members on a day by the shipped file; None if they are not known."""
+    return shipped().on(day) if day >= shipped().first_day else None
+
+
 def _parse(symbol: str, joined: str, left: str) -> Stay:
     return Stay(symbol, date.fromisoformat(joined), date.fromisoformat(left) if left else None)
 

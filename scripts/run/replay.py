@@ -9,9 +9,10 @@ from typing import Any
 from scripts import console
 from scripts.cloud.tables import TableRow, show_table
 from scripts.console import format_count
-from scripts.run.recomputing import Difference as Difference
-from scripts.run.recomputing import NotChecked, differ, list_unchecked, recompute
+from scripts.data import members
 from trader import codec
+from trader.audit.recomputing import Difference as Difference
+from trader.audit.recomputing import NotChecked, differ, list_unchecked, recompute
 from trader.codec import encode
 from trader.journal.base import JournalError
 from trader.journal.record import VERSION
@@ -102,7 +103,7 @@ def compare(name: str, record: Mapping[str, Any], progress: Progress = no_progre
         report = record.get("report")
         why = [str(report.get(part, "")) for part in ("status", "detail")] if isinstance(report, dict) else []
         raise JournalError(f"{name} has no decision to recompute: {one_line(' '.join(why))}")
-    return recompute(name, record, progress, trusts_rule=console.flag("RECORDED_RULE"))
+    return recompute(name, record, progress, index_on=members.find, trusts_rule=console.flag("RECORDED_RULE"))
 
 
 def differences(recorded: Mapping[str, Any], decision: Decision) -> list[Difference]:

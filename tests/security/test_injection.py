@@ -21,12 +21,13 @@ from scripts.layer.emulator import prepare_function
 from scripts.layer.target import Target
 from scripts.report import console
 from scripts.report.html import write_page
-from scripts.run import recomputing, replay
+from scripts.run import replay
 from scripts.testkit import lambda_runtime
 from scripts.testkit.alpaca import AlpacaFake, Answer
 from scripts.testkit.lambda_runtime import FunctionError, RuntimeInterface
 from tests.run_record import record
 from tests.security.alpaca_setup import give_bars, settings_for
+from trader.audit import recomputing
 from trader.journal.base import JournalError
 from trader.logs import TextFormatter
 from trader.model import BrokerError, Report

@@ -17,9 +17,9 @@ from scripts.lookahead import proofs
 from scripts.lookahead import run as lookahead
 from scripts.lookahead.check import InProcess, check, choose_cuts, run_whole
 from scripts.lookahead.leaks import LEAKS, Leak
-from scripts.run import recomputing
 from tests.whole_bars import SYMBOLS, read_example, write_bars
 from trader.alpha import loader
+from trader.audit import recomputing
 from trader.journal.base import JournalError
 from trader.model import SAMPLE_PRICES, Code
 from trader.progress import no_progress

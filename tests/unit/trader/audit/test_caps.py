@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from scripts.run import caps
+from trader.audit import caps
 
 type Record = dict[str, Any]
 

@@ -4,11 +4,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from scripts.data import members
 from trader.alpha import loader, own
 from trader.alpha.base import RuleError
 from trader.broker.base import OrderId
@@ -54,6 +53,9 @@ STOPPED = frozenset({Code.HALTED, Code.MARKET_CLOSED, Code.OUT_OF_TIME})
 """The statuses of a run that was stopped between its decision and its last order."""
 
 PARTS = frozenset({"version", "settings", "observation", "decision", "report", "chain", "gave_back", "rule"})
+
+type IndexOn = Callable[[date], Sequence[str] | None]
+"""A function that returns the members of the S&P 500 on a day; None for those that the code has for today."""
 
 type Place = tuple[str, ...]
 """Where a value is in a record: ("report", "orders", "0", "quantity")."""
@@ -159,6 +161,7 @@ def recompute(
     progress: Progress = no_progress,
     forecaster: Callable[[Settings], Forecaster] = make_forecaster,
     *,
+    index_on: IndexOn = lambda _: None,
     trusts_rule: bool = False,
 ) -> list[Difference]:
     """Derive again what follows from the record's observation and settings, and return every difference.
@@ -168,7 +171,7 @@ def recompute(
     """
     try:
         with _rule_of(name, record, trusts_rule=trusts_rule):
-            return list(_Record(name, record, progress, forecaster).differences())
+            return list(_Record(name, record, progress, forecaster, index_on).differences())
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise JournalError(f"{name} is not a record of a run: {type(error).__name__}: {one_line(error)}") from error
 
@@ -207,8 +210,10 @@ class _Record:
         record: Mapping[str, Any],
         progress: Progress,
         forecaster: Callable[[Settings], Forecaster],
+        index_on: IndexOn,
     ) -> None:
         self._name = name
+        self._index_on = index_on
         self._record = record
         self._report = decode_object(record["report"])
         self._progress = progress
@@ -335,7 +340,12 @@ class _Record:
     def _rebuild_run(self) -> Run:
         """Return the state of the run at its end. What only others know is taken from the report."""
         report = self._report
-        run = Run(settings=self._settings, slot=self._slot, now=self._slot, index=self._find_index())
+        run = Run(
+            settings=self._settings,
+            slot=self._slot,
+            now=self._slot,
+            index=self._index_on(self._slot.astimezone(NEW_YORK).date()),
+        )
         run.observation, run.decision = self._observation, self._decision
         said = [decode(Denial, denial) for denial in report["denials"]]
         more = said[len(run.denials) :]
@@ -359,11 +369,6 @@ class _Record:
         run.stops = [decode(Order, order) for order in report.get("stops", ())]
         run.timings_s = {stage: float(seconds) for stage, seconds in report["timings_s"].items()}
         return run
-
-    def _find_index(self) -> Sequence[str] | None:
-        """Return the members of the S&P 500 on the day of the run, if they are known."""
-        day = self._slot.astimezone(NEW_YORK).date()
-        return members.on(day) if day >= members.shipped().first_day else None
 
     def _expect_interrupted(self, run: Run) -> Mapping[str, Any]:
         """Return the report that recovery writes of a run that was cut off."""

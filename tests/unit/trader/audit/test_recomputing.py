@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from lambda_function import run
-from scripts.run.recomputing import NOT_CHECKED, Difference, Place, leaves, list_unchecked, recompute
 from tests.builders import SLOT
+from trader.audit.recomputing import NOT_CHECKED, Difference, Place, leaves, list_unchecked, recompute
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
 from trader.journal.base import JournalError
