@@ -288,8 +288,13 @@ def _parquet_column(table: pd.DataFrame, place: int) -> list[object]:
 
 @contextmanager
 def _open(path: Path, mode: Literal["rt", "wt"]) -> Iterator[IO[str]]:
-    open_it = gzip.open if path.suffix.lower() == ".gz" else open
-    with open_it(path, mode, encoding="utf-8-sig" if mode == "rt" else "utf-8", newline="") as file:
+    encoding = "utf-8-sig" if mode == "rt" else "utf-8"
+    is_zipped = path.suffix.lower() == ".gz"
+    with (
+        gzip.open(path, mode, compresslevel=1, encoding=encoding, newline="")  # what is written is read only once
+        if is_zipped
+        else path.open(mode, encoding=encoding, newline="")
+    ) as file:
         yield file
 
 

@@ -1,6 +1,6 @@
 """The forecasts of a backtest, computed in advance in other processes; each uses only the bars up to its own."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from datetime import datetime
 from itertools import batched
@@ -69,6 +69,7 @@ class Blocks:
         self._start = int(close.index.searchsorted(times[0])) if times else 0
         self._count = int(close.index.searchsorted(times[-1])) + 1 - self._start if times else 0
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)
+        self._times: list[datetime] = pd.DatetimeIndex(close.index).to_pydatetime().tolist()
         self._is_priced = close.notna().to_numpy()
         self._counts = self._is_priced.cumsum(axis=0)
         self._column = {symbol: number for number, symbol in enumerate(close.columns)}
@@ -90,11 +91,24 @@ class Blocks:
         """Group symbols that are best computed together; for Prophet, each symbol is its own group."""
         return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
-    def task(self, symbols: Sequence[str], block: int, first: datetime | None = None) -> Task:
-        """Return the task for some symbols in a block, from the bar `first` on (by default, the block's first bar)."""
+    def task(
+        self,
+        symbols: Sequence[str],
+        block: int,
+        first: datetime | None = None,
+        known: Container[tuple[str, datetime]] = (),
+    ) -> Task:
+        """Return the task for some symbols in a block, from the bar `first` on (by default, the block's first bar).
+
+        It leaves out what is `known`.
+        """
         first_row = self._first(block) if first is None else int(self._close.index.searchsorted(first))
         rows = {
-            symbol: [row for row in range(first_row, self._end(block)) if self._is_priced[row, self._column[symbol]]]
+            symbol: [
+                row
+                for row in range(first_row, self._end(block))
+                if self._is_priced[row, self._column[symbol]] and (symbol, self._times[row]) not in known
+            ]
             for symbol in symbols
         }
         return self._task({symbol: [(row, self._fit_row(row)) for row in each] for symbol, each in rows.items()})
@@ -229,5 +243,5 @@ class TableForecaster:
     def _submit(self, executor: Executor, symbols: Iterable[str], block: int) -> None:
         new = [symbol for symbol in symbols if (symbol, block) not in self._submitted]
         for group in self._blocks.groups(new):
-            future = executor.submit(compute, self._blocks.task(group, block))
+            future = executor.submit(compute, self._blocks.task(group, block, known=self._table))
             self._submitted |= {(symbol, block): future for symbol in group}

@@ -58,10 +58,15 @@ def choose_cuts(times: Sequence[datetime], count: int, seed: int, gaps: Sequence
     return sorted(cuts.union(chosen.sample(inside, min(len(inside), count // 2))))
 
 
-def run_whole(chosen: Options, executor: Executor | None = None, progress: Progress = no_progress) -> Result:
-    """Run on all prices. Raises KeyboardInterrupt if the user stops it."""
+def run_whole(
+    chosen: Options,
+    executor: Executor | None = None,
+    progress: Progress = no_progress,
+    known: Table | None = None,
+) -> Result:
+    """Run on all prices; `known` are forecasts from the same prices. Raises KeyboardInterrupt if the user stops it."""
     panel = prices.load(chosen)
-    result = backtest(panel, chosen, executor=executor or InProcess(), progress=progress)
+    result = backtest(panel, chosen, table=known, executor=executor or InProcess(), progress=progress)
     if not result.is_complete:
         raise KeyboardInterrupt
     if chosen.decide_every:
@@ -108,12 +113,17 @@ class _Work:
 
 
 def _works(chosen: Options, whole: Result, cuts: Sequence[datetime]) -> Iterator[_Work]:
-    made = {(each.symbol, each.time): each for bar in whole.bars if bar.decision for each in bar.decision.forecasts}
+    made = list_forecasts(whole)
     before: datetime | None = None
     for at in cuts:
         known: Table = {key: each for key, each in made.items() if before is not None and key[1] <= before}
         yield _Work(chosen, at, known)
         before = at
+
+
+def list_forecasts(result: Result) -> Table:
+    """Return the forecasts of a backtest."""
+    return {(each.symbol, each.time): each for bar in result.bars if bar.decision for each in bar.decision.forecasts}
 
 
 def _run_cut(work: _Work) -> Trace | str:

@@ -50,6 +50,7 @@ class Leak:
     choose: Callable[[Panel], list[str]] | None = None
     at_slots: bool | None = None  # whether it is of DECIDE_EVERY only, or has nothing to do with it; None: either
     of_ohlcv: bool = False  # it is of rules only that need open, high, low and volume
+    keeps_forecasts: bool = False  # it changes neither the prices nor the forecasts, which are then not made again
 
     def is_of(self, options: Options) -> bool:
         """Check whether what the leak changes is used in a backtest with these options."""
@@ -405,13 +406,38 @@ LEAKS: Sequence[Leak] = (
     Leak(
         where="bars", what="each slot has the whole session's range", plant=whole_session, at_slots=True, of_ohlcv=True
     ),
-    Leak(where="ranking", what="candidates are ranked by the next bar's gain", plant=rank_by_tomorrow),
-    Leak(where="forecasts", what="each trend line is fitted to the next bar too", plant=fit_next_bar, at_slots=False),
-    Leak(where="sizing", what="less is bought of what falls at the next bar", plant=size_by_tomorrow),
-    Leak(where="fills", what="orders are filled at the next close if it is lower", plant=fill_at_best),
-    Leak(where="benchmark", what="only symbols that will do well are held", plant=hold_winners, choose=choose_winners),
     Leak(
-        where="benchmark", what="the index has the next bar's close at each bar", plant=next_benchmark, at_slots=False
+        where="ranking",
+        what="candidates are ranked by the next bar's gain",
+        plant=rank_by_tomorrow,
+        keeps_forecasts=True,
+    ),
+    Leak(where="forecasts", what="each trend line is fitted to the next bar too", plant=fit_next_bar, at_slots=False),
+    Leak(
+        where="sizing",
+        what="less is bought of what falls at the next bar",
+        plant=size_by_tomorrow,
+        keeps_forecasts=True,
+    ),
+    Leak(
+        where="fills",
+        what="orders are filled at the next close if it is lower",
+        plant=fill_at_best,
+        keeps_forecasts=True,
+    ),
+    Leak(
+        where="benchmark",
+        what="only symbols that will do well are held",
+        plant=hold_winners,
+        choose=choose_winners,
+        keeps_forecasts=True,
+    ),
+    Leak(
+        where="benchmark",
+        what="the index has the next bar's close at each bar",
+        plant=next_benchmark,
+        at_slots=False,
+        keeps_forecasts=True,
     ),
     Leak(
         where="forecasts",
@@ -425,6 +451,7 @@ LEAKS: Sequence[Leak] = (
         what=f"from bar {LATE} on, less is bought of what falls at the next bar",
         plant=late_size_by_tomorrow,
         is_late=True,
+        keeps_forecasts=True,
     ),
 )
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scripts.backtest import prices
+from scripts.backtest.compute import Table
 from scripts.backtest.cutting import cuttable
-from scripts.backtest.model import BacktestError, Options, Panel
-from scripts.lookahead.check import Cut, compare, run_cut, run_whole
+from scripts.backtest.model import BacktestError, Options, Panel, Result
+from scripts.lookahead.check import Cut, compare, list_forecasts, run_cut, run_whole
 from scripts.lookahead.leaks import LEAKS, planted
 from scripts.lookahead.trace import Trace, trace
 
@@ -23,26 +24,40 @@ class Proof:
     unseen: str = ""
 
 
-def prove(number: int, chosen: Options, honest: Trace) -> Proof:
-    """Plant the leak with this number in LEAKS and check, with the last cut first; `honest` is the trace without it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Honest:
+    """What a backtest without a leak did, and the forecasts that it made."""
+
+    trace: Trace
+    forecasts: Table
+
+    @classmethod
+    def of(cls, result: Result) -> "Honest":
+        """Take it from the result of the backtest."""
+        return cls(trace=trace(result), forecasts=list_forecasts(result))
+
+
+def prove(number: int, chosen: Options, honest: Honest) -> Proof:
+    """Plant the leak with this number in LEAKS and check, with the last cut first; `honest` is without it.
 
     It runs in any process; nothing is left of the leak. A late leak needs a span of more than LATE bars.
     """
     leak = LEAKS[number]
+    known = honest.forecasts if leak.keeps_forecasts else None
     times = prices.span(prices.load(chosen), chosen)
     choices = _find_other_choice(leak.choose, chosen, times) if leak.choose else []
     with planted(leak):
         try:
-            whole = run_whole(chosen)
+            whole = run_whole(chosen, known=known)
         except BacktestError as error:
             return Proof(unseen=f"prices with it are refused: {error}")
         expected, times = trace(whole), tuple(bar.time for bar in whole.bars)
-        if not (changed := _find_changed(times, expected, honest)):
+        if not (changed := _find_changed(times, expected, honest.trace)):
             return Proof(unseen="it changes nothing with these prices")
         if leak.choose and not choices:
             return Proof(unseen="it chooses the same symbols up to each bar")
         for at in choices or changed:
-            cut = compare(at, times, expected, run_cut(chosen, at))
+            cut = compare(at, times, expected, run_cut(chosen, at, known))
             if cut.difference:
                 return Proof(cut=cut)
     return Proof()
@@ -61,6 +76,11 @@ def _find_changed(times: Sequence[datetime], expected: Trace, honest: Trace) -> 
 def _find_other_choice(
     choose: Callable[[Panel], list[str]], chosen: Options, times: Sequence[datetime]
 ) -> list[datetime]:
-    """Return the last bar up to which other symbols are chosen than by the end; none if the choice never changes."""
-    by_end = choose(prices.load(chosen))
-    return next(([at] for at in reversed(times[:-1]) if choose(cuttable(chosen).load(at)) != by_end), [])
+    """Return the last bar up to which other symbols are chosen than by the end; none if the choice never changes.
+
+    Where the rows of the whole choose the same, no prices are read again.
+    """
+    panel = prices.load(chosen)
+    by_end = choose(panel)
+    changed = (at for at in reversed(times[:-1]) if choose(panel.until(at)) != by_end)
+    return next(([at] for at in changed if choose(cuttable(chosen).load(at)) != by_end), [])

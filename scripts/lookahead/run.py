@@ -16,9 +16,8 @@ from scripts.console import format_count
 from scripts.lookahead import sweeps
 from scripts.lookahead.check import Cut, check, choose_cuts, run_whole
 from scripts.lookahead.leaks import LATE, LEAKS, OF_SWEEPS, Leak
-from scripts.lookahead.proofs import Proof, prove
+from scripts.lookahead.proofs import Honest, Proof, prove
 from scripts.lookahead.sweeps import PartCheck
-from scripts.lookahead.trace import trace
 from trader.codec import encode
 from trader.model import BARS_PER_SESSION, NEW_YORK, Engine
 from trader.progress import Progress
@@ -90,7 +89,7 @@ def _prove_all(given: Options, executor: Executor, progress: Progress) -> list[L
     """Plant each leak in a span long enough for it."""
     panel = prices.load(given)
     short, long = (prices.starting(panel, given, bars) for bars in (BARS_WITH_LEAK, BARS_WITH_LATE_LEAK))
-    honest = {each: trace(run_whole(each, executor)) for each in (short, long)}
+    honest = {each: Honest.of(run_whole(each, executor)) for each in (short, long)}
     leaks = {number: leak for number, leak in enumerate(LEAKS) if leak.is_of(given)}
     works = [long if leak.is_late else short for leak in leaks.values()]
     proofs = executor.map(prove, leaks, works, (honest[each] for each in works))
@@ -104,16 +103,13 @@ def _prove_all(given: Options, executor: Executor, progress: Progress) -> list[L
 def _check_sweeps(given: Options, executor: Executor, progress: Progress) -> list[Line]:
     """Check the choice of settings in a sweep, then plant its leak; a span that is too short has no sweep."""
     chosen = prices.starting(prices.load(given), given, sweeps.BARS * BARS_PER_SESSION[given.settings.bar_interval])
-    works = [executor.submit(sweeps.check_sweep, chosen, leak) for leak in (None, OF_SWEEPS)]
-    lines = []
-    for number, (leak, work) in enumerate(zip((None, OF_SWEEPS), works, strict=True), 1):
-        try:
-            lines.append(describe_sweep(work.result(), leak))
-        except BacktestError as error:
-            console.note(f"the choice of settings in a sweep was not checked: {error}")
-            return []
-        progress("sweeps", number, 2)
-    return lines
+    try:
+        whole, cut = sweeps.run_sweeps(chosen, executor)
+    except BacktestError as error:
+        console.note(f"the choice of settings in a sweep was not checked: {error}")
+        return []
+    progress("sweeps", 1, 1)
+    return [describe_sweep(sweeps.check_choices(whole, cut, leak), leak) for leak in (None, OF_SWEEPS)]
 
 
 def describe_check(cuts: Sequence[Cut]) -> Line:

@@ -15,18 +15,14 @@ from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.lookahead import leaks, run
 from scripts.lookahead.check import InProcess, check, choose_cuts, run_cut, run_whole
 from scripts.lookahead.leaks import LEAKS, Leak, planted
-from scripts.lookahead.proofs import prove
-from scripts.lookahead.trace import Trace, trace
+from scripts.lookahead.proofs import Honest, prove
+from scripts.lookahead.trace import trace
 from trader.model import SAMPLE_PRICES
 from trader.prices.bars import clean_bars
 from trader.progress import no_progress
 from trader.settings import SettingsError
 
 SMALL = {"ENGINE": "map", "HISTORY_BARS": "60", "UNIVERSE_LOOKBACK_BARS": "10", "END": ""}
-
-
-type Honest = tuple[Options, Trace]
-"""Options, and the trace of a backtest without a leak."""
 
 
 def closes() -> pd.DataFrame:
@@ -229,9 +225,10 @@ def test_a_sweep_is_checked_with_its_own_leak(lines: Sequence[run.Line]) -> None
 
 
 @pytest.fixture(scope="module")
-def plain(file: Path) -> Honest:
+def plain(file: Path) -> tuple[Options, Honest]:
+    """Return options, and a backtest without a leak."""
     given = chosen(file)
-    return given, trace(run_whole(given))
+    return given, Honest.of(run_whole(given))
 
 
 def test_at_least_twelve_leaks_are_planted_and_two_begin_late() -> None:
@@ -240,15 +237,15 @@ def test_at_least_twelve_leaks_are_planted_and_two_begin_late() -> None:
 
 
 @pytest.mark.parametrize("leak", [leak for leak in LEAKS if leak.is_late], ids=lambda leak: leak.where)
-def test_a_late_leak_is_not_in_a_short_span(leak: Leak, plain: Honest) -> None:
-    given, expected = plain
-    assert prove(LEAKS.index(leak), given, expected).unseen == "it changes nothing with these prices"
+def test_a_late_leak_is_not_in_a_short_span(leak: Leak, plain: tuple[Options, Honest]) -> None:
+    given, honest = plain
+    assert prove(LEAKS.index(leak), given, honest).unseen == "it changes nothing with these prices"
 
 
-def test_a_leak_is_gone_after_its_proof(plain: Honest) -> None:
-    given, expected = plain
-    prove(0, given, expected)
-    assert trace(run_whole(given)) == expected
+def test_a_leak_is_gone_after_its_proof(plain: tuple[Options, Honest]) -> None:
+    given, honest = plain
+    prove(0, given, honest)
+    assert trace(run_whole(given)) == honest.trace
 
 
 LOADING = [leak for leak in LEAKS if leak.where in {"reader", "cleaning", "loader", "scaling"}]

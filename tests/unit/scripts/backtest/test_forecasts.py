@@ -179,6 +179,17 @@ def test_a_known_forecast_is_not_computed_again() -> None:
     given = table(ONE, options(), 2)
     known = forecasts.TableForecaster(ONE, options(), times(ONE, 2), table=given, executor=executor)
     assert ask(known, ONE, times(ONE, 2)[0])[0] is given["A", times(ONE, 2)[0]]
+    assert not any(bars for task in executor.given for bars in task.bars.values())
+
+
+def test_only_the_bars_of_a_block_that_are_not_known_are_computed() -> None:
+    executor = Here()
+    first, second = times(ONE, 2)
+    known = forecasts.TableForecaster(ONE, options(), times(ONE, 2), table=table(ONE, options(), 2), executor=executor)
+    del known._table["A", second]
+    assert [each.time for at in (first, second) for each in ask(known, ONE, at)] == [first, second]
+    (task,) = executor.given
+    assert [task.closes.index[bar] for bar, _ in task.bars["A"]] == [second]
 
 
 def test_with_an_executor_blocks_are_computed_ahead() -> None:
