@@ -181,6 +181,7 @@ class BacktraderBroker:
         self._stopped_at: dict[str, datetime] = {}  # the start of the bar in which a stop was last filled
         self._filled_at: dict[str, datetime] = {}  # the start of the bar in which an order was filled, by its id
         self._last_equity_usd = options.cash_usd
+        self._ended: dict[str, Order | None] = {}  # orders that do not change any more, once they have been asked for
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
 
@@ -226,6 +227,8 @@ class BacktraderBroker:
         elif own.status in {bt.Order.Margin, bt.Order.Rejected} and kind == MARKET:
             reason = f"{order.side} {order.quantity:g}: not enough cash at its fill price"
             self._refuse(order, time, reason)
+        if not is_leg and not own.alive():
+            self._ended[name] = None
 
     def end_of_bar(self, time: datetime) -> None:
         """Cancel market orders that no bar has filled: they are day orders, as at Alpaca."""
@@ -367,7 +370,8 @@ class BacktraderBroker:
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
         """Return the orders of the bot for these symbols, newest first, and the last stop that was filled."""
-        sent = [name for name, each in reversed(self._sent.items()) if each.order.symbol in symbols]
+        wanted = set(symbols)
+        sent = [name for name, each in reversed(self._sent.items()) if each.order.symbol in wanted]
         return (*self._last_stops(symbols), *(self._describe_order(name) for name in sent))
 
     def _last_stops(self, symbols: Sequence[str]) -> Iterator[Order]:
@@ -477,9 +481,11 @@ class BacktraderBroker:
         return _Sent(order, own)
 
     def _describe_order(self, client_order_id: str) -> Order:
+        if ended := self._ended.get(client_order_id):
+            return ended
         sent = self._sent[client_order_id]
         filled = abs(sent.own.executed.size)
-        return replace(
+        order = replace(
             sent.order,
             status=STATUS[sent.own.status],
             order_id=sent.own.info["order_id"],
@@ -487,6 +493,9 @@ class BacktraderBroker:
             filled_price_usd=sent.own.executed.price if filled else None,
             filled_at=self._filled_at.get(client_order_id),
         )
+        if client_order_id in self._ended:
+            self._ended[client_order_id] = order
+        return order
 
     def _close_usd(self, symbol: str) -> float:
         """Return the last close, in the unit of the shares held now."""

@@ -458,8 +458,8 @@ def _find_problem(insight: Insight, view: base.View, before: Sequence[Insight]) 
     strength = insight.gap_fraction
     if not -MAX_NUMBER <= strength <= MAX_NUMBER:
         return f"the strength of {insight.symbol} is {strength}; it must be a number of at most {MAX_NUMBER:g}"
-    if insight.price_usd != float(closes.iloc[-1]):
-        return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {float(closes.iloc[-1])}"
+    if insight.price_usd != (last_usd := float(closes.to_numpy()[-1])):
+        return f"the price of {insight.symbol} is {insight.price_usd}, but the last close is {last_usd}"
     for name, largest in FRACTIONS.items():
         fraction = getattr(insight, name)
         if fraction is not None and not 0 < fraction <= largest:
@@ -467,7 +467,8 @@ def _find_problem(insight: Insight, view: base.View, before: Sequence[Insight]) 
     reason = insight.reason
     if not reason.strip():
         return f"the insight on {insight.symbol} has no reason; a sentence is needed"
-    if (bad := next((each for each in reason if unicodedata.category(each) in BREAKING), None)) is not None:
+    is_breaking = not reason.isprintable()  # most reasons are; what is not printable may still be harmless
+    if is_breaking and (bad := next((each for each in reason if unicodedata.category(each) in BREAKING), None)):
         return f"the reason on {insight.symbol} contains {bad!r}; it must be one line of text"
     if len(reason) > MAX_REASON_CHARACTERS:
         return f"the reason on {insight.symbol} has {len(reason):,} characters; at most {MAX_REASON_CHARACTERS}"

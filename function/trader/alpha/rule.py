@@ -194,7 +194,7 @@ class View:
         return Insight(
             symbol=symbol,
             direction=direction,
-            price_usd=float(self._seen.closes[symbol].iloc[-1]) if symbol in self._seen.closes else math.nan,
+            price_usd=float(self._seen.closes[symbol].to_numpy()[-1]) if symbol in self._seen.closes else math.nan,
             gap_fraction=float(strength),
             reason=reason,
             weight_fraction=_read_fraction(weight_fraction),

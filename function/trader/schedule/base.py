@@ -26,7 +26,7 @@ def slot_id(slot: datetime) -> str:
 def parse_slot_id(text: str) -> datetime | None:
     """Return the slot of a slot id; None if the text is not one."""
     try:
-        slot = datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=UTC)
+        slot = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return slot if slot_id(slot) == text else None  # strptime also accepts fewer digits
+    return slot if slot_id(slot) == text else None  # other ways to write a time are none to write a slot

@@ -15,7 +15,7 @@ from scripts.backtest.model import Options, Panel, Refusal, Restatement
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
-from trader.model import Order, OrderType
+from trader.model import Order, OrderStatus, OrderType
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -465,3 +465,15 @@ def test_a_split_leaves_the_orders_and_holdings_of_other_symbols() -> None:
     waiting = replace(PLAIN, symbol="MSFT", client_order_id="trend-20221228T2045Z-MSFT-buy")
     broker = after(panel([100, 100, 100]), submit(other), all_of(submit(waiting), split(4)))
     assert (len(broker.open_orders()), broker.refusals, broker.read_holdings()) == (2, [], {"MSFT": 20.0})
+
+
+def test_an_order_that_has_ended_is_described_once_however_often_it_is_asked_for() -> None:
+    found: list[Order] = []
+
+    def ask(broker: BacktraderBroker) -> None:
+        found.extend(broker.orders_of(["AAPL"]))
+
+    after(panel([100.0] * 4), submit(buy(quantity=1)), ask, ask)
+    first, again = found
+    assert (first.status, first.filled_quantity) == (OrderStatus.FILLED, 1)
+    assert first is again

@@ -29,7 +29,7 @@ def test_a_slot_comes_back_from_its_id() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "2022128T2045Z", "20221228T2460Z", "20221228T2045Z-dry-run", "20221228T2045"]
+    "text", ["", "x", "2022128T2045Z", "20221228T2460Z", "20221228T2045Z-dry-run", "20221228T2045", "2022-12-28T20:45Z"]
 )
 def test_text_that_is_not_a_slot_id_is_not_parsed(text: str) -> None:
     assert parse_slot_id(text) is None
