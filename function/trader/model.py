@@ -277,7 +277,10 @@ class RunStopped(Exception):  # noqa: N818 it ends a run in an orderly way and i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The broker's account at one moment. `blocked` says why it may not trade; it is empty if it may."""
+    """The broker's account at one moment. `blocked` says why it may not trade; it is empty if it may.
+
+    `number` tells it from all others of the broker; it is empty if the broker has only one.
+    """
 
     equity_usd: float
     last_equity_usd: float  # at the previous session's close
@@ -285,6 +288,7 @@ class Account:
     buying_power_usd: float
     blocked: str = ""
     flows_usd: float | None = 0.0  # deposits less withdrawals since the last close, no profit; None if not known
+    number: str = field(default="", metadata=WHEN_SET)
 
     def spendable_usd(self, cash_buffer_fraction: float) -> float:
         """Return the cash for new buys, without margin and without the buffer, which is a fraction of the equity."""

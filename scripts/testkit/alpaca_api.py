@@ -233,25 +233,7 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
         }
 
     def _activities_json(self, query: Mapping[str, str]) -> list[JsonValue]:
-        after = datetime.fromisoformat(query["after"])
-        after = after if after.tzinfo else after.replace(tzinfo=UTC)
-        wanted = query["activity_types"].split(",")
-        found = [
-            {
-                "id": f"{moment:%Y%m%d%H%M%S}000::{number:04d}",
-                "activity_type": "CSD" if usd > 0 else "CSW",
-                "date": moment.astimezone(NEW_YORK).date().isoformat(),
-                "created_at": _time(moment),
-                "net_amount": text(usd),
-                "currency": "USD",
-                "status": "executed",
-            }
-            for number, (moment, usd) in enumerate(self.transfers)
-            if moment > after and ("CSD" if usd > 0 else "CSW") in wanted
-        ]
-        ids = [each["id"] for each in found]
-        first = ids.index(query["page_token"]) + 1 if "page_token" in query else 0
-        return found[first : first + int(query.get("page_size", 100))]
+        return self.activities.answer(query)
 
     def _position_json(self, symbol: str) -> JsonValue:
         position, price = self.positions[symbol], self.price(symbol)

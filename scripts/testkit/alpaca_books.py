@@ -11,11 +11,16 @@ from itertools import count
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from scripts.testkit.alpaca_activities import Activities
+
 type JsonValue = Any
 """A decoded JSON value."""
 
 NEW_YORK = ZoneInfo("America/New_York")
 OPEN_STATUSES = frozenset({"accepted", "pending_new", "new", "held", "partially_filled", "pending_cancel", "suspended"})
+OPENED = datetime(2020, 1, 1, tzinfo=UTC)
+"""When the account was opened, with its first cash."""
+
 BLOCKING_FLAGS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 
 
@@ -92,6 +97,7 @@ class AlpacaBooks:
     - `locked`: shares of a symbol that cannot be sold, for a reason that no order shows.
     - `flows`: deposits less withdrawals since the last close; `deposit` changes it together with the cash.
     - `transfers`: all deposits, and withdrawals as negative amounts, each with its time.
+    - `activities`: all that has happened in the account, as the API lists it; `book` enters more.
     - `counts_from`: when the account's count of deposits and withdrawals, `intraday_adjustments`, begins anew; Alpaca
       does not document it.
     - `multiplier`: buying power of a margin account as a multiple of its own money.
@@ -119,6 +125,7 @@ class AlpacaBooks:
         self.locked: dict[str, int] = {}
         self.flows = Decimal(0)
         self.transfers: list[tuple[datetime, Decimal]] = []
+        self.activities = Activities()
         self.counts_from: Literal["close", "midnight"] = "close"
         self.multiplier = 1
         self.may_short = False
@@ -126,6 +133,7 @@ class AlpacaBooks:
         self.early_closes: set[date] = set()
 
         self.cash = Decimal(str(cash_usd))
+        self.activities.note(OPENED, "JNLC", self.cash)
         self.last_equity = self.cash
         self.positions: dict[str, FakePosition] = {}
         self.orders: list[FakeOrder] = []
@@ -150,6 +158,17 @@ class AlpacaBooks:
         self.cash += Decimal(str(usd))
         self.flows += Decimal(str(usd))
         self.transfers.append((self.now, Decimal(str(usd))))
+        self.activities.note(self.now, "CSD" if usd > 0 else "CSW", Decimal(str(usd)))
+
+    def pay_dividend(self, symbol: str, usd_per_share: float, day: date | None = None) -> None:
+        """Pay a dividend for a position, now and for a day that may have passed."""
+        shares, per_share = self.positions[symbol].quantity, Decimal(str(usd_per_share))
+        self.book("DIV", shares * per_share, day, symbol=symbol, qty=text(shares), per_share_amount=text(per_share))
+
+    def book(self, kind: str, usd: float | str | Decimal, day: date | None = None, **more: str) -> None:
+        """Enter an activity of any type that moves cash, now and for a day that may have passed, such as a late fee."""
+        self.cash += Decimal(str(usd))
+        self.activities.note(self.now, kind, Decimal(str(usd)), day, **more)
 
     def hold(self, symbol: str, quantity: float, average_price_usd: float | None = None) -> None:
         """Set a position without an order."""
@@ -240,6 +259,9 @@ class AlpacaBooks:
             for order in self.open_orders(symbol):
                 self._end(order, "canceled")
             factor, held = Decimal(str(ratio)), self.positions[symbol]
+            group = str(uuid.uuid4())
+            for quantity in (-held.quantity, held.quantity * factor):  # the old shares go, the new ones come
+                self.activities.note(self.now, "SPLIT", symbol=symbol, qty=text(quantity), group_id=group)
             self.positions[symbol] = FakePosition(held.quantity * factor, held.average_price / factor)
             self.prices[symbol] = float(self.price(symbol) / factor)
             for order in self.orders:
@@ -483,6 +505,8 @@ class AlpacaBooks:
         order.filled_price = price
         order.filled_at = self.now
         order.status = "partially_filled" if order.remaining else "filled"
+        named = {"id": order.id, "symbol": order.symbol, "side": order.side, "status": order.status}
+        self.activities.note_fill(self.now, named, shares, price, order.filled_quantity, order.remaining)
         if order.status == "filled" and order.legs:
             order.legs[0].status = "new"  # the take profit goes to the exchange; the stop stays held
 

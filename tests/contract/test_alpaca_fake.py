@@ -361,3 +361,62 @@ def test_requests_are_kept_with_their_query_and_body(fake: AlpacaFake) -> None:
         ("GET", "/v2/orders?status=all", None),
         ("POST", "/v2/orders", json.loads(json.dumps(market()))),
     ]
+
+
+# --- activities ------------------------------------------------------------------------------------------------------
+
+TRADE_FIELDS = {
+    *("activity_type", "cum_qty", "id", "leaves_qty", "order_id", "order_status", "price", "qty", "side", "symbol"),
+    *("transaction_time", "type"),
+}
+OTHER_FIELDS = {"id", "activity_type", "date", "created_at", "net_amount", "currency", "status"}
+
+
+def activities(fake: AlpacaFake, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(fake, "GET", f"/v2/account/activities{query}").json()
+    return found
+
+
+def test_activities_have_the_fields_of_the_specification(fake: AlpacaFake) -> None:
+    fake.buy_by_hand("AAPL", 4)
+    fill, opening = activities(fake)
+    assert (set(fill), set(opening)) == (TRADE_FIELDS, OTHER_FIELDS)
+    assert (opening["activity_type"], opening["net_amount"]) == ("JNLC", "10000")
+
+
+def test_each_part_of_a_fill_is_an_activity(fake: AlpacaFake) -> None:
+    fake.fills = "partial"
+    order = fake.buy_by_hand("AAPL", 4)
+    fake.fill_part(order, 2)
+    parts = activities(fake, "?activity_types=FILL&direction=asc")
+    assert [(each["type"], each["qty"], each["cum_qty"], each["leaves_qty"]) for each in parts] == [
+        ("partial_fill", "2", "2", "2"),
+        ("fill", "2", "4", "0"),
+    ]
+    assert {each["order_id"] for each in parts} == {order.id}
+
+
+def test_a_late_activity_stands_at_its_day_and_is_found_by_its_entry(fake: AlpacaFake) -> None:
+    fake.buy_by_hand("AAPL", 4)
+    bought = fake.now
+    fake.now = bought + timedelta(days=1)
+    fake.book("FEE", -0.07, bought.date())
+    assert [each["activity_type"] for each in activities(fake, "?direction=asc")] == ["JNLC", "FEE", "FILL"]
+    since = bought.isoformat().replace("+00:00", "Z")
+    assert [each["activity_type"] for each in activities(fake, f"?after={since}")] == ["FEE"]
+
+
+def test_a_page_begins_after_the_activity_of_its_token(fake: AlpacaFake) -> None:
+    for _ in range(3):
+        fake.book("INT", 1)
+    first = activities(fake, "?direction=asc&page_size=2")
+    rest = activities(fake, f"?direction=asc&page_size=100&page_token={first[-1]['id']}")
+    assert len({each["id"] for each in [*first, *rest]}) == 4
+
+
+def test_a_split_takes_the_old_shares_and_gives_the_new_ones(fake: AlpacaFake) -> None:
+    fake.hold("AAPL", 10)
+    fake.split("AAPL", 3)
+    parts = activities(fake, "?activity_types=SPLIT&direction=asc")
+    assert sorted(each["qty"] for each in parts) == ["-10", "30"]
+    assert len({each["group_id"] for each in parts}) == 1

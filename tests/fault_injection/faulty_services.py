@@ -107,9 +107,8 @@ class FaultyAlpaca(AlpacaFake):
     def fresh() -> dict[str, Any]:
         """Return the attributes of an account with nothing but cash, with the defaults of the books."""
         names = "cash last_equity positions orders cancel_polls fills rejected_later rejected_at_once account_overrides"
-        names += (
-            " record_overrides unpriced untradable suspended locked flows transfers fill_delay_s free_delay_s free_from"
-        )
+        names += " record_overrides unpriced untradable suspended locked flows transfers activities fill_delay_s"
+        names += " free_delay_s free_from"
         books = AlpacaBooks()
         return {name: getattr(books, name) for name in names.split()} | {"is_open": None, "may_short": True}
 

@@ -260,7 +260,7 @@ def test_a_flow_while_the_run_is_under_way_counts_once(fake: AlpacaFake, tmp_pat
     bot = strategy(tmp_path, fake)
     bot.run(at(0), 110)
     fake.close_day()
-    fake.transfers.append((at(1, 15, 46), Decimal(10_000)))  # after the look at the account
+    fake.activities.note(at(1, 15, 46), "CSD", Decimal(10_000))  # after the look at the account
     bot.run(at(1), 110)
     assert seen_usd(tmp_path) == 100_000
 

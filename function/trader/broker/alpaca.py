@@ -2,6 +2,7 @@
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
@@ -34,6 +35,7 @@ from trader.model import (
     Position,
     Side,
 )
+from trader.progress import Progress, no_progress
 from trader.schedule.base import present
 
 LOG = logging.getLogger(__name__)
@@ -50,6 +52,8 @@ SYMBOLS_PER_REQUEST = 200  # an address of a few thousand characters
 REFRESHED = timedelta(minutes=20)
 """The age up to which `refresh` finds an order whose time is not known; no run lasts longer."""
 
+_ACCOUNT_NUMBER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_ACTIVITIES = "GET /account/activities"
 _BLOCKS = ("trading_blocked", "account_blocked", "trade_suspended_by_user")
 _LEG_CLASSES = frozenset({"bracket", "oco", "oto"})
 _CLOSED = frozenset({OrderStatus.FILLED, OrderStatus.CANCELED, OrderStatus.EXPIRED, OrderStatus.REJECTED})
@@ -93,6 +97,7 @@ class AlpacaBroker:
             buying_power_usd=min(account.number("buying_power"), account.number("non_marginable_buying_power")),
             blocked=", ".join(blocks),
             flows_usd=account.optional_number("intraday_adjustments"),  # an older API does not send it
+            number=account.account_number(),
         )
 
     def positions(self) -> Mapping[str, Position]:
@@ -210,21 +215,28 @@ class AlpacaBroker:
 
     def list_flows(self, since: datetime) -> tuple[CashFlow, ...]:
         """Return every deposit and withdrawal of cash after a time; shares moved are not included."""
-        call, path = "GET /account/activities", "/account/activities"
-        query: dict[str, object] = {"activity_types": FLOW_TYPES, "direction": "asc", "page_size": ACTIVITIES_PAGE_SIZE}
-        query["after"] = (since - timedelta(days=1)).isoformat()
-        found: dict[str, _Fields] = {}
-        while True:
-            page = _list(call, self._client.get(path, query))
-            new = {record.text("id"): record for record in page if record.text("id") not in found}
-            found |= new
-            if len(page) < ACTIVITIES_PAGE_SIZE:
-                break
-            if not new:
-                raise BrokerError(f"Alpaca: {call}: the same page again")
-            query["page_token"] = page[-1].text("id")
-        times = [(record.activity_time(), record) for record in found.values() if record.status != "canceled"]
+        after = (since - timedelta(days=1)).isoformat()
+        found = self.list_activities({"activity_types": FLOW_TYPES, "after": after})
+        records = [_Fields(_ACTIVITIES, record) for record in found]
+        times = [(record.activity_time(), record) for record in records if record.status != "canceled"]
         return tuple(CashFlow(at, record.number("net_amount")) for at, record in times if at > since)
+
+    def list_activities(
+        self, query: Mapping[str, object], progress: Progress = no_progress
+    ) -> tuple[Mapping[str, JsonValue], ...]:
+        """Return the account's activities that match a query as Alpaca has them, oldest first, read page by page."""
+        query = {**query, "direction": "asc", "page_size": ACTIVITIES_PAGE_SIZE}
+        found: dict[str, Mapping[str, JsonValue]] = {}
+        while True:
+            page = _list(_ACTIVITIES, self._client.get("/account/activities", query))
+            new = {record.text("id"): record.values for record in page if record.text("id") not in found}
+            found |= new
+            progress("activities", len(found), len(found) + (len(page) == ACTIVITIES_PAGE_SIZE))
+            if len(page) < ACTIVITIES_PAGE_SIZE:
+                return tuple(found.values())
+            if not new:
+                raise BrokerError(f"Alpaca: {_ACTIVITIES}: the same page again")
+            query["page_token"] = page[-1].text("id")
 
     def submit(self, order: Order) -> Order:
         """Place the order once and return it with Alpaca's id and first status, which is seldom `filled`."""
@@ -281,6 +293,11 @@ class _Fields:
         self._values = value
 
     @property
+    def values(self) -> Mapping[str, JsonValue]:
+        """The object as it came."""
+        return self._values
+
+    @property
     def asset_class(self) -> str:
         """The asset class; empty if it is missing, as for orders with several option legs."""
         return str(self._values.get("asset_class") or "")
@@ -334,6 +351,13 @@ class _Fields:
             return datetime.combine(date.fromisoformat(self.text("date")[:10]), time(), NEW_YORK)
         except ValueError as error:
             raise self._unusable("date", "a date") from error
+
+    def account_number(self) -> str:
+        """Return the account's number, which is part of a name in the journal."""
+        number = self.text("account_number")
+        if not _ACCOUNT_NUMBER.fullmatch(number):
+            raise self._unusable("account_number", "letters, digits and hyphens")
+        return number
 
     def flag(self, name: str) -> bool:
         value = self._values.get(name)

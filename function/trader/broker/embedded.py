@@ -175,6 +175,11 @@ class EmbeddedBroker:
         with self._file():
             return tuple(self._read().orders.values())
 
+    def read_book(self) -> Book:
+        """Return the account as its file has it, without advancing its time."""
+        with self._file():
+            return self._read()
+
     def list_flows(self, since: datetime) -> tuple[CashFlow, ...]:  # noqa: ARG002 there is nothing to look for
         """Return nothing: nothing is paid into the account, or out of it."""
         return ()
