@@ -15,7 +15,7 @@ from rich.text import Text
 from scripts import console
 from scripts.cloud.logs import new_york
 from scripts.files import OUT
-from scripts.owner import figures
+from scripts.owner import figures, retention
 from scripts.owner.answer import MAX_SHOWN, Answer, list_rest, list_returns, make, sum_up, sum_up_trips
 from scripts.owner.trips import Trip
 from scripts.report import formatting
@@ -36,10 +36,14 @@ def main() -> None:
         inputs = inputs_of(settings, {**os.environ, "SINCE": os.environ.get("SINCE") or SINCE}, datetime.now(UTC))
         with console.progress() as progress:
             answer = make(inputs, os.environ.get("BENCHMARK", "").strip(), progress)
+        kept = retention.find(settings)
+    warning = kept.warn(inputs.now) if kept else ""
     if console.wants_json():
-        console.print_json(write_json(answer))
+        console.print_json({**write_json(answer), "retention": warning})
         return
     show(answer)
+    if warning:
+        console.OUT.print(Text(f"\n {warning}", style="yellow"), soft_wrap=True)
     if answer.runs.runs:
         from scripts.owner import page  # imports Matplotlib, which takes long
 

@@ -69,7 +69,7 @@ def list_fills(orders: Iterable[Order], strategy: str) -> list[Fill]:
 
     An order without a price or a time of its fill has none here.
     """
-    found = {order.order_id or order.client_order_id: (why, order) for why, order in _walk(orders, strategy)}
+    found = {order.order_id or order.client_order_id: (why, order) for why, order in walk(orders, strategy)}
     own = {order.symbol for why, order in found.values() if why is not Why.HAND}
     fills = [
         Fill(
@@ -86,7 +86,7 @@ def list_fills(orders: Iterable[Order], strategy: str) -> list[Fill]:
     return sorted(fills, key=lambda each: each.at)
 
 
-def _walk(orders: Iterable[Order], strategy: str) -> Iterator[tuple[Why, Order]]:
+def walk(orders: Iterable[Order], strategy: str) -> Iterator[tuple[Why, Order]]:
     """Yield orders and their legs, each with what it came from; a leg counts for the strategy of its entry."""
     for order in orders:
         parent = name_of_parent(order)

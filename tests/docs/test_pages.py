@@ -50,7 +50,9 @@ def reason_not_to_run(typed: str) -> str | None:
     name = program_of(typed) or ""
     if reason or name in COMMANDS or name not in command.names():
         return reason or COMMANDS.get(name)
-    return "needs an AWS account" if set(command.CLOUD) <= set(command.find(name).options) else None
+    options = command.find(name).options
+    is_local = any(each.name == "DEPLOYED" for each in options) and "DEPLOYED" not in typed
+    return "needs an AWS account" if set(command.CLOUD) <= set(options) and not is_local else None
 
 
 def is_run(typed: str) -> bool:
