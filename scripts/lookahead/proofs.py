@@ -8,8 +8,9 @@ from scripts.backtest import prices
 from scripts.backtest.compute import Table
 from scripts.backtest.cutting import cuttable
 from scripts.backtest.model import BacktestError, Options, Panel, Result
+from scripts.lookahead import leaks
 from scripts.lookahead.check import Cut, compare, list_forecasts, run_cut, run_whole
-from scripts.lookahead.leaks import LEAKS, planted
+from scripts.lookahead.leaks import LEAKS, Leak, planted
 from scripts.lookahead.trace import Trace, trace
 
 MAX_CUTS = 5
@@ -43,8 +44,8 @@ def prove(number: int, chosen: Options, honest: Honest) -> Proof:
     It runs in any process; nothing is left of the leak. A late leak needs a span of more than LATE bars.
     """
     leak = LEAKS[number]
-    known = honest.forecasts if leak.keeps_forecasts else None
     times = prices.span(prices.load(chosen), chosen)
+    known = _list_kept(leak, honest.forecasts, times)
     choices = _find_other_choice(leak.choose, chosen, times) if leak.choose else []
     with planted(leak):
         try:
@@ -61,6 +62,14 @@ def prove(number: int, chosen: Options, honest: Honest) -> Proof:
             if cut.difference:
                 return Proof(cut=cut)
     return Proof()
+
+
+def _list_kept(leak: Leak, forecasts: Table, times: Sequence[datetime]) -> Table:
+    """Return the forecasts that a leak leaves as they are: all, those before a late leak begins, or none."""
+    if leak.keeps_forecasts:
+        return forecasts
+    before = frozenset(times[: leaks.LATE] if leak.is_late else ())
+    return {key: each for key, each in forecasts.items() if key[1] in before}
 
 
 def _find_changed(times: Sequence[datetime], expected: Trace, honest: Trace) -> list[datetime]:
