@@ -35,9 +35,6 @@ MAX_ADDRESS_BYTES = 4 * 1024**3
 MAX_PROCESSOR_S = 15
 """The processor time of the whole process, after which the system ends it: a rule may hang in compiled code."""
 
-MAX_LOADING_S = 10.0
-"""The time that Lambda gives a function to begin, and so the rule's file to be loaded with all that it imports."""
-
 
 class _StoppedError(Exception):
     """The time for all decisions is over."""
@@ -81,7 +78,7 @@ class Trying:
         job = self._job
         own.COUNTS_PROCESSOR_TIME = True  # so that a busy machine refuses nobody
         own.COPIES_VIEW = False  # so that a change can be seen, and later closes that are in memory are found
-        own.LIMIT_S = MAX_LOADING_S
+        own.LIMIT_S = job.loading_s
         random.seed(job.seed)
         np.random.seed(job.seed)
         sys.stdout = sys.stderr = Printed(self._watch)

@@ -16,7 +16,8 @@ FRESH, FORWARD, BACKWARD = "fresh", "forward", "backward"
 class Job:
     """What a child does: a part, with a rule's files and its variables.
 
-    The random state begins with `seed`. One decision may take `limit_s`, and all together `budget_s`.
+    The random state begins with `seed`. Loading the rule may take `loading_s`, a decision `limit_s`, and all decisions
+    together `budget_s`.
     """
 
     part: str
@@ -27,6 +28,7 @@ class Job:
     seed: int
     limit_s: float
     budget_s: float
+    loading_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,9 @@ from trader.settings import SettingsError
 BUDGET_S = 9.0
 """The processor time for all decisions of a part."""
 
+MAX_LOADING_S = 10.0
+"""The time that Lambda gives a function to begin, and so the rule's file to be loaded with all that it imports."""
+
 KILLED_AFTER_S = 60.0
 """The time after which a part is ended from outside, if it uses no processor time and no limit of its own ends it."""
 
@@ -120,6 +123,7 @@ def try_rule(signal: str, sources: Mapping[str, str], variables: Mapping[str, st
         seed=SEEDS[WATCHED],
         limit_s=MAX_DURATION_S,
         budget_s=BUDGET_S,
+        loading_s=MAX_LOADING_S,
     )
     jobs = [replace(job, part=part, seed=SEEDS[part]) for part in (WATCHED, ORDERS, BIG)]
     with ThreadPoolExecutor(2) as threads:

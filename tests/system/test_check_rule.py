@@ -51,6 +51,7 @@ def make_job(sources: Mapping[str, str], part: str) -> Job:
         seed=run.SEEDS[part],
         limit_s=5.0,
         budget_s=run.BUDGET_S,
+        loading_s=run.MAX_LOADING_S,
     )
 
 

@@ -73,13 +73,14 @@ def command(socket: str) -> Sequence[str]:
 
 
 @cache
-def write_program(folder: Path, seeds: Sequence[int], *packages: str) -> Path:
+def write_program(folder: Path, seeds: Sequence[int], *modules: str) -> Path:
     """Write a program that stands for Python in tests that need a file, and a seed of hashes; return its path.
 
-    It starts a copy of a Python that has imported the packages, with the seed in PYTHONHASHSEED, which must be one of
+    It starts a copy of a Python that has imported the modules, with the seed in PYTHONHASHSEED, which must be one of
     `seeds`.
     """
-    sockets = {seed: _serve(packages, PYTHONHASHSEED=str(seed), OPENBLAS_NUM_THREADS="1") for seed in seeds}
+    variables = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": _paths(ROOT)}
+    sockets = {seed: _serve(modules, PYTHONHASHSEED=str(seed), **variables) for seed in seeds}
     cases = "".join(f'{seed}) exec {shlex.join(command(at))} "$@" ;;\n' for seed, at in sockets.items())
     path = folder / "python"
     path.write_text(f"#!/bin/sh\ncase $PYTHONHASHSEED in\n{cases}esac\nexit 1\n", encoding="utf-8")
@@ -90,11 +91,15 @@ def write_program(folder: Path, seeds: Sequence[int], *packages: str) -> Path:
 @cache
 def _serve_more(modules: Sequence[str], clone: Path) -> str:
     """Start a copy of a server as a server that has imported more, from a clone; return its socket."""
-    paths = os.pathsep.join([str(clone / "function"), str(clone)])
     shared = os.environ.get(BASE)
     if shared and (modules, clone) == (OWN, ROOT):
         return shared
-    return _start([*command(shared or _serve()), "--serve"], modules, clone, {"PYTHONPATH": paths})
+    return _start([*command(shared or _serve()), "--serve"], modules, clone, {"PYTHONPATH": _paths(clone)})
+
+
+def _paths(clone: Path) -> str:
+    """Return where the modules of a clone are found, for PYTHONPATH."""
+    return os.pathsep.join([str(clone / "function"), str(clone)])
 
 
 @cache
