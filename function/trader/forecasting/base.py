@@ -12,6 +12,10 @@ SEASONALITIES = ("yearly", "weekly", "daily")
 """The seasonalities that Prophet names; by default it uses each one that the history is long enough for."""
 
 
+ROUNDING = 1e-12
+"""The range of closes, as a fraction of the largest, up to which only rounding makes them differ: a tick is more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastSpec:
     """The forecast that a rule reads: the model's seasonalities, and how far ahead of the last bar it looks, if at all.

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from trader.deadline import Deadline
-from trader.forecasting.base import SEASONALITIES, Forecasts, ForecastSpec
+from trader.forecasting.base import ROUNDING, SEASONALITIES, Forecasts, ForecastSpec
 from trader.model import BAR_LENGTH, NEW_YORK, Closes, Code, Denial, Forecast
 from trader.progress import Progress, no_progress
 from trader.schedule import sessions
@@ -71,7 +71,11 @@ class ProphetForecaster:
     def fit(self, closes: Closes) -> "Prophet":
         """Fit a model to these closes. Raises whatever Stan, pandas and Prophet raise."""
         model = quiet_prophet()(**self._configuration())
-        model.fit(pd.DataFrame({"ds": _local(closes.index), "y": closes.to_numpy()}), timeout=FIT_TIMEOUT_S)
+        values = closes.to_numpy()
+        # Otherwise Stan would look for a trend in the rounding for seconds.
+        if np.isfinite(values).all() and np.ptp(values) <= ROUNDING * np.abs(values).max():
+            values = np.full_like(values, values[-1])
+        model.fit(pd.DataFrame({"ds": _local(closes.index), "y": values}), timeout=FIT_TIMEOUT_S)
         return model
 
     def _configuration(self) -> dict[str, Any]:

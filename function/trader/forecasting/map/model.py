@@ -16,6 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
+from trader.forecasting.base import ROUNDING
 from trader.forecasting.map import posterior_mode
 from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
@@ -249,7 +250,8 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
     with np.errstate(invalid="ignore"):
         scale = [np.abs(batch.values).max(axis=1) for batch in batches]
         is_sound = [
-            np.isfinite(most) & (np.ptp(each.values, axis=1) > 0) for most, each in zip(scale, batches, strict=True)
+            np.isfinite(most) & (np.ptp(each.values, axis=1) > ROUNDING * most)
+            for most, each in zip(scale, batches, strict=True)
         ]
     scaled = [
         np.where(sound[:, None], batch.values / np.where(sound, most, 1)[:, None], batch.calendar.harmless)
@@ -297,7 +299,7 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
 
 
 def _still(calendar: Calendar, values: Floats) -> Fit | str:
-    """Return the model of a constant series, without noise as in Prophet, or the reason why there is none."""
+    """Return the model of a series that only rounding moves, without noise as in Prophet, or why there is none."""
     if not np.isfinite(values).all():
         return "a value is not a finite number"
     scale = float(abs(values[0])) or 1.0

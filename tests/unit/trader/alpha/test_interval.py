@@ -8,6 +8,7 @@ from trader.alpha.base import View
 from trader.alpha.horizon import Horizon
 from trader.alpha.interval import Interval
 from trader.deadline import Deadline
+from trader.forecasting.stan import Optimizer
 from trader.model import Direction, Engine
 from trader.wiring import make_forecaster
 
@@ -82,6 +83,18 @@ def test_a_share_that_does_not_move_has_no_direction(engine: Engine, signal: str
     assert made.lower_usd != made.upper_usd
     view = View(slot=made.time, closes={}, forecasts={"AAPL": made}, positions={})
     assert [each.direction for each in loader.load(chosen).insights(view)] == [Direction.FLAT]
+
+
+@pytest.mark.parametrize("engine", list(Engine))
+@pytest.mark.parametrize("signal", ["interval", "horizon"])
+def test_what_only_rounding_moves_is_not_fitted(engine: Engine, signal: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def optimize(*_: object) -> None:
+        raise TimeoutError("Stan did not end")  # as on a busy machine: it takes seconds, and goes nowhere
+
+    monkeypatch.setattr(Optimizer, "_optimize", optimize)
+    closes = daily([50.0, 50.0 + 1e-14] * 45, date(2022, 12, 22))
+    made = make_forecaster(settings(SIGNAL=signal, ENGINE=engine, HISTORY_BARS=90))
+    assert [each.symbol for each in made.forecast({"AAPL": closes}, Deadline.never()).forecasts] == ["AAPL"]
 
 
 def test_a_forecast_without_an_interval_is_an_error() -> None:
