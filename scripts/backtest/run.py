@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from scripts import console
 from scripts.backtest import benchmark, options, prices, repeating, rhythm, scoring, trials, uncertainty
 from scripts.backtest.engine import backtest
+from scripts.backtest.forecasts import find_spec
 from scripts.backtest.model import Options, Result
 from scripts.backtest.workers import pool
 from scripts.cloud.rhythms import compare_with_default
@@ -56,7 +57,8 @@ def run(chosen: Options, progress: Progress) -> Result:
     """Run the backtest and its calibration on all cores. Raises KeyboardInterrupt if interrupted at the first bar."""
     with pool(chosen.settings.engine) as executor:
         try:
-            executor.submit(os.getpid)  # starts the workers, which takes a second
+            if find_spec(chosen.settings):
+                executor.submit(os.getpid)  # starts the workers, which takes a second
             threading.Thread(target=uncertainty.prepare, daemon=True).start()
             from scripts.backtest import report, statistics  # noqa: F401 for main, while the workers start
 

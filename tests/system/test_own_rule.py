@@ -1,6 +1,7 @@
 """A rule from a file goes the whole way: written by make rule, then in a run, its page, a backtest and a comparison."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from lambda_function import run
 from scripts.backtest import compare, options, prices
+from scripts.backtest import run as backtest_run
 from scripts.backtest.engine import backtest
 from scripts.backtest.statistics import figures
 from scripts.report.html import write_page
@@ -16,6 +18,7 @@ from scripts.run import replay
 from tests.pages import Elements
 from trader.alpha import loader
 from trader.model import Code
+from trader.progress import no_progress
 from trader.wiring import open_journal
 
 SMALL = {"SIGNAL": "rules/golden_cross.py", "UNIVERSE": "AAPL,XOM,KO", "RULE_DAYS": "20"}
@@ -78,6 +81,15 @@ def test_the_backtest_says_that_there_is_no_forecast_to_score() -> None:
     found = figures(backtest(prices.load(chosen), chosen))["calibration"]
     assert (found["has_forecasts"], found["overall"]) == (False, None)
     assert found["reason"] == "SIGNAL=rules/golden_cross.py reads none"
+
+
+def test_the_backtest_starts_no_worker_because_there_is_nothing_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(ThreadPoolExecutor):
+        def submit(self, *given: Any, **named: Any) -> Any:
+            raise AssertionError(f"{given} {named}: a rule without a forecast needs no worker")
+
+    monkeypatch.setattr(backtest_run, "pool", lambda _: Refusing())
+    assert backtest_run.run(options.from_env({**SMALL, "START": "2022-12-01"}), no_progress).is_complete
 
 
 def test_make_compare_finds_the_same_decisions(
