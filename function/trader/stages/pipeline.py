@@ -387,8 +387,10 @@ def find_buys(services: RunServices, symbols: Sequence[str], strategy: str) -> d
 
 def _is_stop(order: Order) -> bool:
     """Check whether an order is a stop, or a sale that protection made at a price below the stop."""
+    if order.type.is_stop or "-stop" not in order.client_order_id:  # a backtest asks of thousands at each bar
+        return order.type.is_stop
     parts = OrderId.parse(order.client_order_id)
-    return order.type.is_stop or bool(parts and parts.stop_number)
+    return bool(parts and parts.stop_number)
 
 
 def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denial, ...]]:
