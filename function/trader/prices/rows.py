@@ -256,7 +256,8 @@ def _are_plain(data: bytes, delimiter: str, width: int) -> bool:
 
 def _find_delimiter(path: Path, text: str) -> tuple[str, Sequence[HeadRow]]:
     """Return what is between the fields, and the first rows. Raises PriceFileError if it cannot be told."""
-    read = {delimiter: _read_head(text, delimiter) for delimiter in DELIMITERS}
+    possible = [delimiter for delimiter in DELIMITERS if delimiter == "," or delimiter in text]
+    read = {delimiter: _read_head(text, delimiter) for delimiter in possible}
     rows, error = read[","]
     found = [delimiter for delimiter, (head, _) in read.items() if head and len(head[0].fields) > 1]
     if rows and not found:
