@@ -35,14 +35,14 @@ SPLIT = ("test_planted_bugs.py", "test_check_rule_faults.py")
 """Files whose tests share nothing that takes long, and mostly wait."""
 
 SLOWEST = (
-    *("test_terraform.py", "test_pages.py", "test_notebook.py", "test_lookahead.py"),
-    *("test_commands.py", "test_deploy_commands.py", "test_backtest.py", "test_sweep.py", "test_check_rule.py"),
-    *("test_fuzz.py", "test_plain_terraform.py", "test_engines.py", "test_secrets.py", "test_layer.py"),
-    *("test_model.py", "test_run.py", "test_backtest_page.py", "test_cloud_logs.py", "test_recovery.py"),
-    *("test_terraform_bootstrap.py", "test_alarms.py", "test_site.py", "test_backtest_in_browser.py", "test_wheel.py"),
-    *("test_rhythm.py", "test_build.py", "test_worst_day.py", "test_equity.py", "test_build_chain.py"),
-    *("test_alpaca_broker.py", "test_pause.py", "test_cloud_secrets.py", "test_terraform_rules.py"),
-    *("test_terraform_halt.py", "test_consoles.py"),
+    *("test_pages.py", "test_terraform.py", "test_notebook.py", "test_terraform_rules.py", "test_commands.py"),
+    *("test_backtest.py", "test_plain_terraform.py", "test_deploy_commands.py", "test_check_rule.py"),
+    *("test_lookahead.py", "test_secrets.py", "test_sweep.py", "test_model.py", "test_fuzz.py", "test_engines.py"),
+    *("test_alpaca_broker.py", "test_example_rules.py", "test_run.py", "test_layer.py", "test_cloud_secrets.py"),
+    *("test_ohlcv_rule.py", "test_backtest_page.py", "test_cloud_logs.py", "test_alarms.py", "test_recovery.py"),
+    *("test_terraform_bootstrap.py", "test_site.py", "test_backtest_in_browser.py", "test_table_round_trip.py"),
+    *("test_wheel.py", "test_rhythm.py", "test_build.py", "test_worst_day.py", "test_equity.py"),
+    *("test_build_chain.py", "test_pause.py", "test_terraform_halt.py", "test_consoles.py"),
     *SPLIT,
 )
 """Files that take ten seconds or more, the slowest first; the tests of SPLIT fill what is left at the end."""
