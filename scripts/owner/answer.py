@@ -8,24 +8,35 @@ from scripts.backtest import benchmark
 from scripts.backtest.model import BacktestError, Options
 from scripts.cloud.logs import new_york
 from scripts.console import format_count
-from scripts.owner import figures, records
+from scripts.owner import books, figures, records
 from scripts.owner.figures import Curve
+from scripts.owner.gap import Gap, split
 from scripts.owner.records import Records, Seen
+from scripts.owner.tape import Step
 from scripts.owner.trips import Trades, Trip, list_fills, match
 from scripts.report import formatting
 from scripts.report.formatting import Holding
 from scripts.run.reconcile import ReconcileInputs
+from trader.deadline import Deadline
+from trader.journal.record import read_settings
 from trader.journal.recovery import AFTER, BEFORE
 from trader.logs import one_line, printable
-from trader.model import NEW_YORK, BrokerError, PriceSourceName
+from trader.model import NEW_YORK, BrokerError, Engine, PriceSourceName
 from trader.progress import Progress
 from trader.schedule import sessions
 from trader.settings import Settings
+from trader.wiring import make_forecaster
 
 MAX_SHOWN = 20
 """The most of a kind that the terminal shows; JSON has all."""
 
 SPY = "SPY"
+
+ACCOUNT = ("broker", "account_file", "apca_api_base_url")
+"""The settings that tell one account from another."""
+
+MAX_FITTED: Mapping[Engine, int] = {Engine.PROPHET: 100, Engine.MAP: 10_000}
+"""The most forecasts that are fitted for missed slots without being asked for: what takes a few seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,21 +67,41 @@ class Answer:
     problem: str  # why not
     held: Sequence[Holding]
     bought_at: Mapping[str, datetime]
+    gap: Gap | None = None  # live against its test; None if there are not two looks at the account
+    gap_notes: Sequence[str] = ()  # what is not known of it
 
 
-def make(inputs: ReconcileInputs, named: str, progress: Progress) -> Answer:
-    """Read the journal, the broker's orders and the benchmark. Raises JournalError if the journal cannot be read."""
+def make(
+    inputs: ReconcileInputs, named: str, progress: Progress, *, refits: bool = False, trusts_rule: bool = False
+) -> Answer:
+    """Read the journal, the broker's orders and the benchmark. Raises JournalError if the journal cannot be read.
+
+    `refits` fits every recorded forecast again, and `trusts_rule` runs an own rule as the records have it.
+    """
     found = records.read(inputs.journal, inputs.since, progress)
     strategy = inputs.settings.strategy
-    trades, problem = None, ""
+    trades, orders, problem = None, None, ""
     try:
         progress("the broker's orders", 0, 1)
-        fills = list_fills(inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER), strategy)
+        orders = inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER)
+        fills = list_fills(orders, strategy)
         trades = match([each for each in fills if each.at >= inputs.since - BEFORE])
         progress("the broker's orders", 1, 1)
     except BrokerError as error:
         problem = one_line(error)
     curve = figures.draw_curve(found.runs)
+    known, unknown = books.read(inputs.history, orders, inputs.since)
+    steps, note = keep_account(found.steps)
+    gap = split(
+        steps,
+        found.without,
+        known,
+        strategy,
+        Fitting(refits=refits),
+        refits=refits,
+        trusts_rule=trusts_rule,
+        progress=progress,
+    )
     return Answer(
         strategy=strategy,
         since=inputs.since,
@@ -82,7 +113,41 @@ def make(inputs: ReconcileInputs, named: str, progress: Progress) -> Answer:
         problem=problem,
         held=find_held(found.runs),
         bought_at={each.symbol: each.at for each in reversed(trades.left)} if trades else {},
+        gap=gap,
+        gap_notes=[each for each in (note, unknown, *found.untested, *(gap.notes if gap else ())) if each],
     )
+
+
+def keep_account(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
+    """Return the steps since the account last changed, and when that was; empty if it did not."""
+    accounts = [tuple(step.settings.get(name) for name in ACCOUNT) for step in steps]
+    for number in range(len(steps) - 1, 0, -1):
+        if steps[number].settings and steps[number - 1].settings and accounts[number] != accounts[number - 1]:
+            at = new_york(steps[number].slot)[:16]
+            return steps[number:], f"The account has changed: the test begins with the new one, on {at}"
+    return steps, ""
+
+
+class Fitting:
+    """Fits forecasts to what a step holds: for slots that were missed not more than MAX_FITTED, unless `refits`."""
+
+    def __init__(self, *, refits: bool) -> None:
+        self._refits = refits
+        self._left = dict(MAX_FITTED)
+
+    def __call__(self, step: Step) -> Step:
+        """Return the step with its forecasts, or with why it has none."""
+        try:
+            settings = read_settings(step.settings)
+            closes = {symbol: bars.to_series(symbol) for symbol, bars in step.bars.items()}
+            if not step.forecasts:  # of a slot that was missed
+                self._left[settings.engine] -= len(closes)
+                if self._left[settings.engine] < 0 and not self._refits:
+                    return replace(step, unknown="no forecast of it is on record: FORECASTS=1 fits them, which is slow")
+            made = make_forecaster(settings).forecast(closes, Deadline.never())
+        except (ValueError, TypeError, AttributeError) as error:
+            return replace(step, unknown=one_line(error))
+        return replace(step, forecasts={each.symbol: each for each in made.forecasts})
 
 
 def compare(settings: Settings, named: str, days: Sequence[date]) -> Compared:

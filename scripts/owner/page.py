@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from scripts.cloud.logs import new_york
+from scripts.owner import gap_table
 from scripts.owner.answer import Answer, list_rest, list_returns, previous_session, sum_up, sum_up_trips
 from scripts.report import formatting, svg, templating
 from trader.model import NEW_YORK
@@ -25,7 +26,7 @@ SIZES: Mapping[str, tuple[float, float]] = {"wide": (10.6, 3.4), "narrow": (4.2,
 def write(answer: Answer, path: Path) -> None:
     """Write the page of a report. Symbols and the broker's words are untrusted: the template escapes all of them."""
     environment = templating.environment(TEMPLATES)
-    environment.filters |= {"change": formatting.change, "day": format_day}
+    environment.filters |= {"change": formatting.change, "day": format_day, "fine": gap_table.format_fraction}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(environment.get_template("report.html.j2").render(_contents(answer)), encoding="utf-8")
 
@@ -44,8 +45,16 @@ def _contents(answer: Answer) -> dict[str, Any]:
         "warnings": [
             *([f"The trades are not known: {answer.problem}"] if answer.problem else []),
             *([f"There is no comparison: {answer.compared.problem}"] if answer.compared.problem else []),
+            *map(
+                gap_table.describe_difference, answer.gap.differences[: gap_table.MAX_DIFFERENCES] if answer.gap else ()
+            ),
         ],
         "charts": list(_draw(answer)),
+        "gap": gap_table.list_rows(answer.gap) if answer.gap else [],
+        "parts": [gap_table.describe_item(each) for each in answer.gap.items[: gap_table.MAX_ITEMS]]
+        if answer.gap
+        else [],
+        "gap_notes": list(gap_table.list_notes(answer)),
         "returns": list_returns(answer),
         "benchmark": answer.compared.name or "Benchmark",
         "held": [
@@ -64,7 +73,11 @@ def _draw(answer: Answer) -> Iterator[Markup]:
     if curve is None or len(curve.days) < 2:
         return
     days = [each.day for each in curve.days]
-    lines = [(answer.strategy, "accent", 2.0, [growth - 1 for growth in accumulate(curve.growths, mul)])]
+    lines: list[tuple[str, str, float, Sequence[float]]] = [
+        (answer.strategy, "accent", 2.0, [growth - 1 for growth in accumulate(curve.growths, mul)])
+    ]
+    if tested := gap_table.list_test(answer):
+        lines.append(("the test", "muted", 1.2, tested))
     others = [answer.compared.measure(previous_session(days[0]), day) for day in days]
     if None not in others:
         lines.append((answer.compared.name, "ink", 1.2, [each or 0.0 for each in others]))

@@ -1,11 +1,13 @@
-"""The records of a journal, as far as a report needs them: read side by side, and without their prices."""
+"""The records of a journal, as far as a report needs them, read side by side."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-from trader.codec import decode_time
+from scripts.owner import tape
+from scripts.owner.tape import Step
+from trader.codec import decode_time, parse_json
 from trader.journal.base import JournalError
 from trader.journal.entry import Journal
 from trader.model import Json
@@ -38,6 +40,8 @@ class Records:
     runs: Sequence[Seen]
     without: Sequence[datetime]
     unreadable: Sequence[str]
+    steps: Sequence[Step] = ()  # what they hold for the test of live
+    untested: Sequence[str] = ()  # of which record that cannot be read, and why
 
 
 def read(journal: Journal, since: datetime, progress: Progress) -> Records:
@@ -45,24 +49,39 @@ def read(journal: Journal, since: datetime, progress: Progress) -> Records:
     kept = journal.list_slots(since)
     slots = sorted(kept["json"])
     runs: list[Seen] = []
+    steps: list[Step] = []
     unreadable: list[str] = []
+    untested: list[str] = []
     with ThreadPoolExecutor(READERS) as threads:
-        for done, found in enumerate(threads.map(lambda slot: _read_one(journal, slot), slots), 1):
+        for done, (seen, step, problem) in enumerate(threads.map(lambda slot: _read_one(journal, slot), slots), 1):
             progress("records", done, len(slots))
-            if isinstance(found, Seen):
-                runs.append(found)
-            else:
-                unreadable.append(found)
-    return Records(runs=runs, without=sorted(kept["claim"] - kept["json"]), unreadable=unreadable)
+            runs += [seen] if seen else []
+            steps += [step] if step else []
+            if problem:
+                (untested if seen else unreadable).append(problem)
+    return Records(
+        runs=runs,
+        without=sorted(kept["claim"] - kept["json"]),
+        unreadable=unreadable,
+        steps=steps,
+        untested=untested,
+    )
 
 
-def _read_one(journal: Journal, slot: datetime) -> Seen | str:
-    """Return a run, or what is wrong with its record."""
+def _read_one(journal: Journal, slot: datetime) -> tuple[Seen | None, Step | None, str]:
+    """Return a run, what its record holds, and what is wrong with it."""
     entry = journal.entry(slot)
     try:
-        return parse(slot, entry.load())
+        text = journal.store.read(entry.record_name)
+        if text is None:
+            raise JournalError("it is gone")
+        try:
+            record, step = tape.parse(slot, text)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return parse(slot, parse_json(text)), None, f"{entry.record_name}: {error}"
+        return parse(slot, record), step, ""
     except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
-        return f"{entry.record_name}: {error}"
+        return None, None, f"{entry.record_name}: {error}"
 
 
 def parse(slot: datetime, record: Json) -> Seen:

@@ -5,6 +5,7 @@ strategy.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from rich.text import Text
 
 from scripts import console
 from scripts.cloud.logs import new_york
+from scripts.console import format_count
 from scripts.files import OUT
-from scripts.owner import figures, retention
+from scripts.owner import figures, gap_table, retention
 from scripts.owner.answer import MAX_SHOWN, Answer, list_rest, list_returns, make, sum_up, sum_up_trips
 from scripts.owner.trips import Trip
 from scripts.report import formatting
@@ -35,20 +37,28 @@ def main() -> None:
         settings = read_deployed_settings(os.environ) if console.flag("DEPLOYED") else local(os.environ)
         inputs = inputs_of(settings, {**os.environ, "SINCE": os.environ.get("SINCE") or SINCE}, datetime.now(UTC))
         with console.progress() as progress:
-            answer = make(inputs, os.environ.get("BENCHMARK", "").strip(), progress)
+            answer = make(
+                inputs,
+                os.environ.get("BENCHMARK", "").strip(),
+                progress,
+                refits=console.flag("FORECASTS"),
+                trusts_rule=console.flag("RECORDED_RULE"),
+            )
         kept = retention.find(settings)
     warning = kept.warn(inputs.now) if kept else ""
     if console.wants_json():
         console.print_json({**write_json(answer), "retention": warning})
-        return
-    show(answer)
-    if warning:
-        console.OUT.print(Text(f"\n {warning}", style="yellow"), soft_wrap=True)
-    if answer.runs.runs:
-        from scripts.owner import page  # imports Matplotlib, which takes long
+    else:
+        show(answer)
+        if warning:
+            console.OUT.print(Text(f"\n {warning}", style="yellow"), soft_wrap=True)
+        if answer.runs.runs:
+            from scripts.owner import page  # imports Matplotlib, which takes long
 
-        page.write(answer, PAGE)
-        console.OUT.print(Text(f"\n Page: {PAGE.as_posix()}", style="dim"), soft_wrap=True)
+            page.write(answer, PAGE)
+            console.OUT.print(Text(f"\n Page: {PAGE.as_posix()}", style="dim"), soft_wrap=True)
+    if answer.gap and answer.gap.differences:
+        sys.exit(console.FAILED)
 
 
 # --- how it says it --------------------------------------------------------------------------------------------------
@@ -71,6 +81,7 @@ def write_json(answer: Answer) -> Mapping[str, object]:
             {"span": span, "strategy_fraction": own, "benchmark_fraction": other}
             for span, own, other in list_returns(answer)
         ],
+        "live_against_test": gap_table.write_json(answer),
         "benchmark": {"name": answer.compared.name, "problem": answer.compared.problem},
         "equity": [] if curve is None else [{**asdict(each), "day": each.day.isoformat()} for each in curve.days],
         "trips": None if trades is None else [write_trip(each) for each in trades.trips],
@@ -116,6 +127,7 @@ def show(answer: Answer) -> None:
     out.print(Text(f" {sum_up(answer)}", style="bold"), soft_wrap=True)
     out.print()
     show_returns(answer)
+    show_gap(answer)
     show_trades(answer)
     show_held(answer)
     show_rest(answer)
@@ -133,6 +145,34 @@ def show_returns(answer: Answer) -> None:
     console.OUT.print(table)
     if answer.compared.problem:
         console.OUT.print(Text(f" {answer.compared.problem}", style="dim"), soft_wrap=True)
+    console.OUT.print()
+
+
+def show_gap(answer: Answer) -> None:
+    """Print live against its test: what each cause makes of the gap, and the largest parts."""
+    gap = answer.gap
+    if gap:
+        table = console.table("Live against the test", "USD", "Of equity", numbers=["USD", "Of equity"])
+        rows = gap_table.list_rows(gap)
+        for name, usd, fraction in rows:
+            table.add_row(
+                name,
+                formatting.change(usd),
+                gap_table.format_fraction(fraction),
+                style="bold" if name in {rows[0][0], rows[-1][0]} else "",
+            )
+        console.OUT.print(table)
+        for item in gap.items[: gap_table.MAX_ITEMS]:
+            console.OUT.print(Text(f" {gap_table.describe_item(item)}", style="dim"), soft_wrap=True)
+        console.OUT.print()
+        if gap.differences:
+            count = format_count(len(gap.differences), "decision")
+            console.OUT.print(Text(f" {count} not as recorded:", style="bold red"), soft_wrap=True)
+            for each in gap.differences[: gap_table.MAX_DIFFERENCES]:
+                console.OUT.print(Text(f" {gap_table.describe_difference(each)}", style="red"), soft_wrap=True)
+            console.OUT.print()
+    for name, words in gap_table.list_notes(answer):
+        console.OUT.print(console.label(f" {name}", words, width=12))
     console.OUT.print()
 
 

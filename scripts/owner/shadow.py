@@ -516,7 +516,7 @@ def follow(period: Period, world: World, decider: Decider) -> Course:
         while flows and flows[0].at < step.now:
             moved_usd += flows[0].usd
             account.pay_in(flows.popleft().usd)
-        is_left_out = step.missed and (world.skips_missed or not step.bars)
+        is_left_out = step.missed and (world.skips_missed or step.unknown or not step.bars)
         if not is_left_out:
             account.restate(step, period.splits.get(number, {}))
         make(trades, step.now)  # shares are split, and pay dividends, overnight

@@ -115,6 +115,75 @@ def test_without_a_benchmark_it_says_how_to_name_one(
     assert [each["benchmark_fraction"] for each in answer["returns"]] == [None, None]
 
 
+@pytest.mark.usefixtures("laptop")
+def test_a_bot_that_did_what_was_tested_has_no_gap_and_ends_with_0(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gap = ask(monkeypatch, capsys)["live_against_test"]
+    assert gap["live_usd"] < 0
+    assert gap["test_usd"] == gap["live_usd"]
+    assert (gap["parts"], gap["differences"], gap["missed"]) == ([], [], [])
+
+
+@pytest.mark.usefixtures("laptop")
+def test_a_decision_that_is_not_the_one_recorded_is_named_and_the_exit_code_is_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = Path("out/journal/runs/trend/2022-12-27").glob("*Z.json")
+    record = json.loads(path.read_text())
+    bought = record["decision"]["orders"][0]
+    bought["quantity"] -= 1
+    path.write_text(json.dumps(record))
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        report.main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().out
+    assert "1 decision not as recorded:" in printed
+    assert f" 2022-12-27 15:45 {bought['symbol']}: recorded UP: buy {bought['quantity']:g} at" in printed
+
+
+@pytest.mark.usefixtures("laptop")
+def test_a_missed_day_is_decided_on_the_next_records_prices(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(
+        {"time": "2022-12-22T20:45:00Z"}, env={"ENGINE": "map", "JOURNAL": "folder:other", "ACCOUNT_FILE": "other.json"}
+    )
+    run(
+        {"time": "2022-12-28T20:45:00Z"}, env={"ENGINE": "map", "JOURNAL": "folder:other", "ACCOUNT_FILE": "other.json"}
+    )
+    monkeypatch.setenv("JOURNAL", "folder:other")
+    monkeypatch.setenv("ACCOUNT_FILE", "other.json")
+    gap = ask(monkeypatch, capsys)["live_against_test"]
+    missed = [(each["slot"][:10], each["why"], each["unknown"]) for each in gap["missed"]]
+    assert missed == [("2022-12-23", "no run", ""), ("2022-12-27", "no run", "")]
+    assert gap["test_usd"] + sum(gap["terms_usd"].values()) == pytest.approx(gap["live_usd"], abs=1e-6)
+
+
+@pytest.mark.usefixtures("laptop")
+def test_with_forecasts_each_line_is_fitted_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = Path("out/journal/runs/trend/2022-12-27").glob("*Z.json")
+    record = json.loads(path.read_text())
+    line = next(each for each in record["decision"]["forecasts"] if each["symbol"] == "KO")
+    line["trend_usd"] *= 1.00001
+    path.write_text(json.dumps(record))
+    monkeypatch.setenv("FORECASTS", "1")
+    monkeypatch.setenv("JSON", "1")
+    with pytest.raises(SystemExit):
+        report.main()
+    found = json.loads(capsys.readouterr().out)["live_against_test"]["differences"]
+    assert [each["symbol"] for each in found if each["recorded"].startswith("trend line at")] == ["KO"]
+
+
+def test_one_run_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run({"time": "2022-12-28T20:45:00Z"}, env={"ENGINE": "map"})
+    gap = ask(monkeypatch, capsys)["live_against_test"]
+    assert gap["notes"][0]["name"] == "No test"
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +195,7 @@ def test_the_page_follows_the_rules_of_pages(tmp_path: Path) -> None:
     assert [len(list(page.find_all(each))) for each in ("h1", "svg", "table")] == [
         1,
         3,
-        3,
+        4,
     ]  # the brand, and the chart in two sizes
     assert all(each.get("scope") for each in page.find_all("th"))
 
