@@ -141,6 +141,7 @@ class Code(StrEnum):
     UNPROTECTED = "UNPROTECTED"
     EQUITY_UNKNOWN = "EQUITY_UNKNOWN"
     RULE_FAILED = "RULE_FAILED"
+    ACCOUNT_TAKEN = "ACCOUNT_TAKEN"
 
 
 class Outcome(StrEnum):

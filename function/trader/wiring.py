@@ -15,10 +15,11 @@ from trader.forecasting.base import Forecaster
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.none import NoForecaster
 from trader.forecasting.prophet import ProphetForecaster
+from trader.journal.accounts import ENDING, AccountEntry, name_entry
 from trader.journal.base import Run
 from trader.journal.entry import Journal
 from trader.journal.stores import Bucket, Folder
-from trader.model import BrokerName, Engine, PriceSourceName
+from trader.model import Account, BrokerName, Engine, PriceSourceName
 from trader.parameters import Parameters
 from trader.prices.base import Coverage, PriceSource
 from trader.prices.file import FilePrices
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from trader.alpaca.client import AlpacaClient
 
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept while the process lives
+
+
+OWN_ACCOUNTS: set[tuple[str, str]] = set()
+"""Strategies with the entries of their accounts, as far as this process has read them: a warm start reads none."""
 
 
 def read_settings(env: Mapping[str, str]) -> Settings:
@@ -121,8 +126,28 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         orders=journal,
         flows=broker,
         coverage=lambda: _find_coverage(settings, invocation.clock()),
+        refuse_account=lambda account: _refuse_account(run, journal, account),
     )
     return services, broker
+
+
+def _refuse_account(run: Run, journal: Journal, account: Account) -> str:
+    """Return why the account is another strategy's; empty if it is not. What was found once is not asked again."""
+    settings = run.settings
+    if settings.broker is BrokerName.EMBEDDED:
+        path = Path(settings.account_file)
+        folder = Folder(path.parent, f"ACCOUNT_FILE={path}")
+        entry = AccountEntry(folder, f"{path.name}{ENDING}", f"ACCOUNT_FILE={path}", f"{path.parent.as_posix()}/")
+    else:
+        place = f"{settings.journal.rstrip('/')}/"
+        entry = AccountEntry(journal.store, name_entry(account.number), f"account {account.number}", place)
+    known = (settings.strategy, f"{entry.place}{entry.name}")
+    if known in OWN_ACCOUNTS:
+        return ""
+    taken = entry.refuse(settings.strategy, is_dry=run.is_dry)
+    if not taken and not run.is_dry:
+        OWN_ACCOUNTS.add(known)
+    return taken
 
 
 def _find_coverage(settings: Settings, present: datetime) -> Coverage | None:

@@ -13,7 +13,6 @@ PAPER_KEY, LIVE_KEY = "PK", "AK"
 """How the key ids of paper accounts and of live accounts begin."""
 
 KINDS = {PAPER_URL: "paper money", LIVE_URL: "REAL MONEY"}
-SHOWN_DIGITS = 4
 BLOCKED = ("account_blocked", "trading_blocked", "trade_suspended_by_user")
 
 
@@ -27,14 +26,14 @@ class Keys:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """An account at Alpaca: the last digits of its number, its kind of money, and its status."""
+    """An account at Alpaca: its number, its kind of money, and its status."""
 
-    digits: str
+    number: str
     kind: str
     status: str
 
     def __str__(self) -> str:
-        return f"Alpaca account ...{self.digits}, {self.kind}, {self.status}"
+        return f"Alpaca account {self.number}, {self.kind}, {self.status}"
 
 
 class KeysRefusedError(CommandError):
@@ -75,7 +74,7 @@ def _read(told: object, url: str) -> Account:
         )
     blocked = [name.replace("_", " ") for name in BLOCKED if fields.get(name)]
     return Account(
-        digits=number[-SHOWN_DIGITS:],
+        number=number,
         kind=KINDS.get(url, "paper money" if number.startswith("PA") else "unknown money"),
         status=", ".join([status or "of unknown status", *blocked]),
     )

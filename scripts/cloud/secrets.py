@@ -1,20 +1,25 @@
 """`make secrets`: store each strategy's Alpaca keys in AWS as SecureStrings, without ever showing the secret key.
 
 It asks for the keys on the terminal, or reads the environment variables ALPACAUSER and ALPACAPW. Before it stores a
-pair, it asks Alpaca once which account it belongs to; CHECK=0 leaves that out.
+pair, it asks Alpaca once which account it belongs to; CHECK=0 leaves that out. Keys of an account that another strategy
+uses are refused: their parameters name the account, and the journal names the strategy that trades it.
 """
 
+import json
 import os
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from getpass import GetPassWarning, getpass
 from itertools import batched
 from typing import Final
+from urllib.parse import urlsplit
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts import console
 from scripts.cloud import alpaca_account
@@ -22,11 +27,16 @@ from scripts.cloud.alpaca_account import LIVE_KEY, PAPER_KEY, Keys, KeysRefusedE
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, UsageError, connect, translate_errors
 from scripts.cloud.tables import TableRow, show_table
 from scripts.console import CommandError
+from trader.journal.accounts import name_entry
+from trader.logs import one_line
 from trader.settings import STRATEGY_NAME, STRATEGY_NAME_IN_WORDS
 
 VARIABLES = ("alpacauser", "alpacapw")
 KEY = "alias/aws/ssm"
 """The key that AWS manages for an account's SecureStrings; it costs nothing."""
+
+ACCOUNT = re.compile(r", account ([A-Za-z0-9-]+), ")
+"""How the description of a parameter names the account that its key is for."""
 
 SECURE: Final = "SecureString"
 ALLOWED = r"[A-Za-z0-9/+=_.-]{10,128}"
@@ -50,6 +60,18 @@ def remark_on(keys: Keys) -> str:
     if not keys.alpacauser.startswith(PAPER_KEY):
         return f"key ids of paper accounts begin with {PAPER_KEY}: is this really the key id, and not the secret key?"
     return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the other strategies use: the strategy of each key id, and of each account, as far as they can be read."""
+
+    users: dict[str, str] = field(default_factory=dict)
+    accounts: dict[str, str] = field(default_factory=dict)
+
+
+class AccountTakenError(CommandError):
+    """The keys are of an account that another strategy uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,18 +111,18 @@ def main() -> None:
                 "there is no terminal to ask for the keys on; set ALPACAUSER (the key id) and ALPACAPW (the secret "
                 "key) in the environment, with STRATEGY=... if there are several strategies"
             )
-        users = read_users(cloud)
+        known = read_known(cloud)
         try:
             for name in names:
-                others = {user: other for other, user in users.items() if other != name}
-                if given:
-                    if problem := find_other_owner(cloud, given, name, others):
-                        raise CommandError(f"ALPACAUSER: {problem}")
-                    check(cloud, name, given)
-                keys = given or ask(cloud, name, there[name], others)
+                if given and (problem := find_other_owner(cloud, given, name, known)):
+                    raise CommandError(f"ALPACAUSER: {problem}")
+                keys, account = (
+                    (given, check(cloud, name, given, known)) if given else ask(cloud, name, there[name], known)
+                )
                 if keys:
-                    users[name] = keys.alpacauser
-                write(cloud, name, there[name], keys, rows)
+                    known.users[keys.alpacauser] = name
+                    known.accounts.update({account: name} if account else {})
+                write(cloud, name, there[name], keys, rows, account)
         finally:  # show what was done even after an error or interruption
             if console.wants_json():
                 console.print_json(rows)
@@ -180,79 +202,124 @@ def read(cloud: Cloud, names: Sequence[str]) -> Mapping[str, str]:
     return {item["Name"]: item["Value"] for item in answer["Parameters"]}
 
 
-def read_users(cloud: Cloud) -> dict[str, str]:
-    """Return the stored key ids by strategy, deployed or not, as far as these credentials may read them."""
+def read_known(cloud: Cloud) -> Known:
+    """Return what is stored for the strategies, deployed or not, as far as these credentials may read it."""
     prefix, suffix = f"/{cloud.project}/", "/alpacauser"
+    described: dict[str, str] = {}
     try:
         with translate_errors("the stored keys"):
             pages = cloud.session.client("ssm", config=CONFIG).get_paginator("describe_parameters")
             found = pages.paginate(ParameterFilters=[{"Key": "Name", "Option": "BeginsWith", "Values": [prefix]}])
-            names = [item["Name"] for page in found for item in page["Parameters"] if item["Name"].endswith(suffix)]
-        values = {name: value for some in batched(names, 10, strict=False) for name, value in read(cloud, some).items()}
-        is_complete = len(values) == len(names)
+            items = [item for page in found for item in page["Parameters"] if item["Name"].endswith(suffix)]
+        described = {item["Name"]: item.get("Description", "") for item in items}
+        values = {
+            name: value for some in batched(described, 10, strict=False) for name, value in read(cloud, some).items()
+        }
+        is_complete = len(values) == len(described)
     except DeniedError:
         values, is_complete = {}, False
     if not is_complete:
         console.note("not compared with the keys of other strategies, which these credentials may not read")
-    return {name.removeprefix(prefix).removesuffix(suffix): value for name, value in values.items()}
+    strategies = {name: name.removeprefix(prefix).removesuffix(suffix) for name in described}
+    return Known(
+        users={value: strategies[name] for name, value in values.items()},
+        accounts={
+            named[1]: strategies[name]
+            for name, words in described.items()
+            if (named := ACCOUNT.search(words)) is not None
+        },
+    )
 
 
-def find_other_owner(cloud: Cloud, keys: Keys, strategy: str, others: Mapping[str, str]) -> str:
-    """Return why the keys of another strategy are refused: each would sell what the other buys; empty if they are own.
+def find_other_owner(cloud: Cloud, keys: Keys, strategy: str, known: Known) -> str:
+    """Return why keys are refused: each strategy would sell what the other buys; empty if no other one has them."""
+    owner = known.users.get(keys.alpacauser, strategy)
+    return "" if owner == strategy else f"this key id is already {_say_stored(cloud, owner, strategy)}"
 
-    `others` maps the key ids of the other strategies to those strategies.
-    """
-    owner = others.get(keys.alpacauser)
-    if not owner:
-        return ""
+
+def _say_stored(cloud: Cloud, owner: str, strategy: str) -> str:
     stored = " ".join(cloud.parameter(owner, variable) for variable in VARIABLES)
     return (
-        f"this key id is already stored for {owner}, and two strategies must not share an account; give {strategy} the "
+        f"stored for {owner}, and two strategies must not share an account; give {strategy} the "
         f"keys of another account. If {owner} is not used any more: aws ssm delete-parameters --names {stored}"
     )
 
 
-def check(cloud: Cloud, strategy: str, keys: Keys) -> None:
-    """Ask Alpaca about the keys and say what was found, unless CHECK=0.
+def check(cloud: Cloud, strategy: str, keys: Keys, known: Known) -> str:
+    """Ask Alpaca about the keys, say what was found, and return the account's number; '' with CHECK=0.
 
-    Raises KeysRefusedError if Alpaca refuses them, and CommandError if it cannot be asked.
+    Raises KeysRefusedError if Alpaca refuses them, AccountTakenError if their account is another strategy's, and
+    CommandError if Alpaca cannot be asked.
     """
     if not console.flag("CHECK", default=True):
         console.note(f"the keys of {strategy} are stored without asking Alpaca, because of CHECK={os.environ['CHECK']}")
-        return
+        return ""
     deployed = cloud.environment(strategy)
     mode = deployed.get("MODE", "")
     url = alpaca_account.choose_url(keys, mode, deployed | os.environ)
     with console.ERR.status("asking Alpaca about these keys"):
         account = alpaca_account.look_up(keys, url)
-    console.note(f"{strategy}: {account}")
+    refuse_taken(cloud, strategy, account, known, deployed.get("JOURNAL", ""))
+    console.note(f"{strategy}: {account}; no other strategy is known to use it")
     if mismatch := alpaca_account.explain_mismatch(strategy, keys, mode):
         console.note(mismatch)
+    return account.number
 
 
-def ask(cloud: Cloud, strategy: str, mine: Mapping[str, Parameter], others: Mapping[str, str]) -> Keys | None:
-    """Ask for the strategy's keys on the terminal until Alpaca accepts them; return None to keep the existing ones.
+def refuse_taken(cloud: Cloud, strategy: str, account: alpaca_account.Account, known: Known, location: str) -> None:
+    """Raise AccountTakenError if another strategy's parameters or the journal at `location` name the account."""
+    owner = known.accounts.get(account.number, strategy)
+    if owner != strategy:
+        raise AccountTakenError(
+            f"these keys are of {account}, whose keys are already {_say_stored(cloud, owner, strategy)}"
+        )
+    journal = location if location.startswith("s3://") else f"s3://{cloud.artifact_bucket}"
+    owner = read_trader(cloud, account.number, journal) or strategy
+    if owner != strategy:
+        place = f"{journal.rstrip('/')}/{name_entry(account.number)}"
+        raise AccountTakenError(
+            f"these keys are of {account}, which {owner} trades, as {place} says, and two strategies must not share an "
+            f"account; give {strategy} the keys of another account. To hand it over: aws s3 rm {place}"
+        )
 
-    `others` maps the key ids of the other strategies to those strategies.
+
+def read_trader(cloud: Cloud, number: str, journal: str) -> str:
+    """Return the strategy that trades an account, as a journal says; empty if none does, or nobody may ask."""
+    parts = urlsplit(journal)
+    key = "/".join(filter(None, (parts.path.strip("/"), name_entry(number))))
+    try:
+        text = cloud.session.client("s3", config=CONFIG).get_object(Bucket=parts.netloc, Key=key)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
+        if code not in {"NoSuchKey", "NoSuchBucket"}:
+            console.note(f"not compared with the journal in {journal}: {one_line(error, 200)}")
+        return ""
+    with suppress(ValueError, KeyError, TypeError):
+        return str(json.loads(text)["strategy"])
+    return "a strategy that cannot be read"
+
+
+def ask(cloud: Cloud, strategy: str, mine: Mapping[str, Parameter], known: Known) -> tuple[Keys | None, str]:
+    """Ask for the strategy's keys on the terminal until Alpaca accepts them; return them and their account's number.
+
+    The keys are None to keep the existing ones.
     """
     can_keep = all(parameter.version for parameter in mine.values())
     console.ERR.print(f"Alpaca keys of {strategy}{', or Enter to keep the current ones' if can_keep else ''}")
     while True:
         keys = prompt(mine, can_keep=can_keep)
         if keys is None and can_keep:
-            return None
+            return None, ""
         problem = find_problem(keys) if keys else "a key id is required: none is stored yet"
         if keys and not problem:
-            problem = find_other_owner(cloud, keys, strategy, others)
+            problem = find_other_owner(cloud, keys, strategy, known)
         if keys and not problem:
             if remark := remark_on(keys):
                 console.note(remark)
             try:
-                check(cloud, strategy, keys)
-            except KeysRefusedError as error:
+                return keys, check(cloud, strategy, keys, known)
+            except (KeysRefusedError, AccountTakenError) as error:
                 problem = str(error)
-            else:
-                return keys
         console.note(f"{problem}; try again (Ctrl-C to stop)")
 
 
@@ -299,14 +366,22 @@ def ask_hidden(question: str) -> str:
 
 
 def write(
-    cloud: Cloud, strategy: str, there: Mapping[str, Parameter], keys: Keys | None, rows: list[SecretRow]
+    cloud: Cloud,
+    strategy: str,
+    there: Mapping[str, Parameter],
+    keys: Keys | None,
+    rows: list[SecretRow],
+    account: str = "",
 ) -> None:
-    """Write the keys that differ, and add each outcome to `rows`. Raises an AwsError that says what was written."""
+    """Write the keys that differ, with their account's number, and add each outcome to `rows`.
+
+    Raises an AwsError that says what was written.
+    """
     for variable in VARIABLES:
         before = after = there[variable]
         if keys is not None and (value := getattr(keys, variable)) != before.value:
             try:
-                after = put(cloud, strategy, before, value)
+                after = put(cloud, strategy, before, value, account)
             except AwsError as error:
                 raise AwsError(f"{error}\n{state(strategy, variable, rows)}") from None
         rows.append(
@@ -333,12 +408,16 @@ def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
     return f"the keys of {strategy} are unchanged; {again}"
 
 
-def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter:
-    """Write a value. Raises an AwsError whose message does not contain it."""
+def put(cloud: Cloud, strategy: str, before: Parameter, value: str, account: str) -> Parameter:
+    """Write a value, and in the description whose account it is. Raises an AwsError that does not contain the value."""
     ssm = cloud.session.client("ssm", config=CONFIG)
+    of_account = f"account {account}, " if account else ""
+    words = f"Alpaca key of {cloud.function(strategy)}, {of_account}written by make secrets"
     with hide_value(before.name, value):
         if before.version:
-            answer = ssm.put_parameter(Name=before.name, Value=value, Type=SECURE, KeyId=KEY, Overwrite=True)
+            answer = ssm.put_parameter(
+                Name=before.name, Value=value, Type=SECURE, KeyId=KEY, Description=words, Overwrite=True
+            )
         else:  # AWS accepts tags only for a new parameter
             tags = {"project": cloud.project, "strategy": strategy}
             answer = ssm.put_parameter(
@@ -346,7 +425,7 @@ def put(cloud: Cloud, strategy: str, before: Parameter, value: str) -> Parameter
                 Value=value,
                 Type=SECURE,
                 KeyId=KEY,
-                Description=f"Alpaca key of {cloud.function(strategy)}, written by make secrets",
+                Description=words,
                 Tags=[{"Key": key, "Value": text} for key, text in tags.items()],
             )
     return replace(before, version=answer["Version"], changed=datetime.now(UTC))

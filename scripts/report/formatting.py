@@ -81,6 +81,12 @@ EXPLANATIONS: Mapping[Code, Explanation] = {
         "Beside an order: your rule asked for a larger weight or a wider stop, and gets less.",
         "Raise the cap named in the detail if you want more or larger orders.",
     ),
+    Code.ACCOUNT_TAKEN: Explanation(
+        "The account is another strategy's, and each of two would sell what the other has bought. No order was placed; "
+        "what this strategy itself had bought there kept its stops.",
+        "Give the strategy an account of its own: make secrets STRATEGY=NAME, or ACCOUNT_FILE. To hand the account "
+        "over, remove the entry that the detail names.",
+    ),
     Code.DAILY_LOSS_STOP: Explanation(
         "The loss since the last close, with what the stops of new buys could still lose, is more than "
         "MAX_DAILY_LOSS_FRACTION allows.",

@@ -19,7 +19,7 @@ ALARMING = frozenset(
     {
         *(Outcome.FAILED, STARTED, Outcome.INTERRUPTED),
         *(Code.HALTED, Code.ACCOUNT_BLOCKED, Code.DAILY_LOSS_STOP, Code.DRAWDOWN_STOP, Code.EQUITY_UNKNOWN),
-        Code.OUT_OF_TIME,
+        *(Code.OUT_OF_TIME, Code.ACCOUNT_TAKEN),
     }
 )
 

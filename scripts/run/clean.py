@@ -17,6 +17,7 @@ from scripts.console import CommandError, format_count
 from scripts.files import CACHE, LEDGER, OUT, REMOVED, SWEEP
 from trader import codec
 from trader.broker.embedded import LOCK
+from trader.journal.accounts import ENDING
 from trader.journal.base import JournalError
 from trader.journal.stores import Folder
 from trader.model import BrokerName
@@ -66,7 +67,7 @@ def choose(settings: Settings, *, everything: bool) -> tuple[list[Item], list[It
     """Return what is removed, and what is kept: a journal in S3 or outside of out/ too, which is left alone."""
     found = sorted(OUT.iterdir()) if OUT.is_dir() else []
     journal = [Path(settings.journal.removeprefix("folder:"))] if settings.journal.startswith("folder:") else []
-    account = [Path(settings.account_file), Path(f"{settings.account_file}{LOCK}")]
+    account = [Path(f"{settings.account_file}{end}") for end in ("", LOCK, ENDING)]
     ours = [each for each in (*journal, *account) if OUT.resolve() in each.resolve().parents]
     chosen = found if everything else [*(OUT / name for name in REMOVED), *ours]
     removed = [measure(path, "") for path in dict.fromkeys([*chosen, LAYER]) if path.exists() or path.is_symlink()]

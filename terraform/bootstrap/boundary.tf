@@ -30,7 +30,7 @@ resource "aws_iam_policy" "boundary" {
         Sid      = "Journal"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
-        Resource = [for folder in ["runs", "universe", "equity"] : "${local.artifacts_arn}/${folder}/*"]
+        Resource = [for folder in ["runs", "universe", "equity", "accounts"] : "${local.artifacts_arn}/${folder}/*"]
       },
       {
         Sid      = "TellMissingFromForbidden"

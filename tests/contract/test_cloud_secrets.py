@@ -37,11 +37,14 @@ class Alpaca(AlpacaFake):
     def __init__(self) -> None:
         super().__init__()
         self.pairs = dict(PAIRS)
+        self.numbers: dict[str, str] = {}  # of accounts that are not their own
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer | None:
         key_id = next((value for name, value in headers.items() if name.lower() == "apca-api-key-id"), "")
         self.key_id, self.secret = key_id, self.pairs.get(key_id, "unknown")
-        self.account_overrides["account_number"] = f"PA00000{list(self.pairs).index(key_id) + 1001}"
+        self.account_overrides["account_number"] = self.numbers.get(
+            key_id, f"PA00000{list(self.pairs).index(key_id) + 1001}"
+        )
         return super().answer(method, path, headers, body)
 
 
@@ -190,13 +193,83 @@ def test_keys_that_cannot_be_compared_are_stored_with_a_note(make: Command, monk
     assert "not compared with the keys of other strategies, which these credentials may not read" in noted
 
 
+# --- an account that another strategy uses ---
+
+OTHER = {"STRATEGY": "interval", "ALPACAUSER": OTHER_ID, "ALPACAPW": OTHER_SECRET}
+TAKEN = "accounts/PA000001002.json"
+
+
+def enter(text: str) -> str:
+    """Write the entry of the other keys' account into the journal's bucket, as a run does; return the bucket."""
+    account = boto3.client("sts").get_caller_identity()["Account"]
+    bucket = f"prophet-trader-{account}-{boto3.session.Session().region_name}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    boto3.client("s3").put_object(Bucket=bucket, Key=TAKEN, Body=text.encode())
+    return bucket
+
+
+def test_other_keys_of_an_account_that_another_strategy_uses_are_refused(make: Command, alpaca: Alpaca) -> None:
+    make(**FROM_ENVIRONMENT)
+    alpaca.numbers[OTHER_ID] = "PA000001001"
+    code, _, errors = make(**OTHER)
+    assert (code, names()) == (3, [PASSWORD, USER])
+    assert (
+        "these keys are of Alpaca account PA000001001, paper money, ACTIVE, whose keys are already stored for" in errors
+    )
+    assert OTHER_SECRET not in errors
+
+
+def test_an_account_that_another_strategy_trades_is_refused(make: Command) -> None:
+    bucket = enter('{"strategy": "trend"}')
+    code, _, errors = make(**OTHER)
+    assert (code, names()) == (3, [])
+    assert f"which trend trades, as s3://{bucket}/{TAKEN} says" in errors
+    assert f"aws s3 rm s3://{bucket}/{TAKEN}" in errors
+
+
+def test_an_account_that_the_strategy_itself_trades_is_stored(make: Command) -> None:
+    enter('{"strategy": "interval"}')
+    assert make(**OTHER)[0] == 0
+
+
+def test_an_entry_that_cannot_be_read_is_no_permission(make: Command) -> None:
+    enter("{")
+    code, _, errors = make(**OTHER)
+    assert (code, "which a strategy that cannot be read trades" in errors) == (3, True)
+
+
+def test_an_account_that_was_handed_over_is_stored(make: Command) -> None:
+    bucket = enter('{"strategy": "trend"}')
+    boto3.client("s3").delete_object(Bucket=bucket, Key=TAKEN)
+    assert make(**OTHER)[0] == 0
+
+
+def test_a_journal_that_cannot_be_read_is_said(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    enter('{"strategy": "trend"}')
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    code, _, noted = make(**OTHER)
+    assert (code, "not compared with the journal in s3://prophet-trader-" in noted) == (0, True)
+
+
+def test_the_account_stands_beside_the_keys(make: Command) -> None:
+    make(**FROM_ENVIRONMENT)
+    words = "Alpaca key of prophet-trader-trend, account PA000001001, written by make secrets"
+    assert [parameter(name)["Description"] for name in (USER, PASSWORD)] == [words, words]
+
+
+def test_new_keys_of_another_account_change_what_stands_beside_them(make: Command) -> None:
+    make(**FROM_ENVIRONMENT)
+    make(**{**OTHER, "STRATEGY": "trend"})
+    assert "account PA000001002," in parameter(USER)["Description"]
+
+
 # --- Alpaca's answer ---
 
 
 def test_alpaca_is_asked_once_and_the_account_is_named(make: Command, alpaca: Alpaca) -> None:
     code, _, noted = make(**FROM_ENVIRONMENT)
     assert (code, len(alpaca.asked("GET", "/v2/account"))) == (0, 1)
-    assert "trend: Alpaca account ...1001, paper money, ACTIVE" in noted
+    assert "trend: Alpaca account PA000001001, paper money, ACTIVE; no other strategy is known to use it" in noted
 
 
 def test_a_blocked_account_is_stored_and_said_to_be_blocked(make: Command, alpaca: Alpaca) -> None:
@@ -371,7 +444,7 @@ def test_the_key_id_is_shown_as_it_is_typed_and_the_secret_key_is_not(terminal: 
 
 def test_the_account_of_entered_keys_is_named(terminal: Terminal) -> None:
     _, shown = terminal(KEY_ID, SECRET)
-    assert "trend: Alpaca account ...1001, paper money, ACTIVE" in shown
+    assert "trend: Alpaca account PA000001001, paper money, ACTIVE" in shown
 
 
 def test_enter_keeps_the_current_keys(terminal: Terminal, make: Command) -> None:
@@ -419,6 +492,15 @@ def test_after_another_strategys_key_id_it_asks_again(terminal: Terminal, make: 
     code, shown = terminal(KEY_ID, SECRET, OTHER_ID, OTHER_SECRET)
     assert (code, value(USER)) == (0, OTHER_ID)
     assert "this key id is already stored for swing" in shown
+
+
+def test_after_another_strategys_account_it_asks_again(terminal: Terminal, make: Command, alpaca: Alpaca) -> None:
+    make(STRATEGY="swing", ALPACAUSER=KEY_ID, ALPACAPW=SECRET)
+    alpaca.pairs["PKTHIRDTHIRDTHIRD123"] = "th1rdth1rdth1rdth1rd"
+    alpaca.numbers[OTHER_ID] = "PA000001001"
+    code, shown = terminal(OTHER_ID, OTHER_SECRET, "PKTHIRDTHIRDTHIRD123", "th1rdth1rdth1rdth1rd")
+    assert (code, value(USER)) == (0, "PKTHIRDTHIRDTHIRD123")
+    assert "whose keys are already stored for swing" in shown
 
 
 def test_the_end_of_the_input_is_reported(terminal: Terminal) -> None:

@@ -469,6 +469,8 @@ def name_s3_call(environ: Environ) -> str:
         return f"s3 {method} ranking"
     if "/equity/" in path:
         return f"s3 {method} peak"
+    if "/accounts/" in path:
+        return f"s3 {method} account"
     return f"s3 {method} {OBJECTS[path.rpartition('.')[2]]}"
 
 

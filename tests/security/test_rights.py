@@ -35,7 +35,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from tests import terraform_here
 from trader.journal.base import JournalError
 from trader.settings import SettingsError
-from trader.wiring import PARAMETERS
+from trader.wiring import OWN_ACCOUNTS, PARAMETERS
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 BUCKET = f"prophet-trader-{ACCOUNT}-{REGION}"
@@ -184,6 +184,7 @@ def fire_twice(deployment: Deployed) -> list[str]:
 def outcome(deployment: Deployed, event: object) -> str:
     """Run; return the status, or the error's name if the run failed."""
     PARAMETERS.forget()
+    OWN_ACCOUNTS.clear()
     try:
         return run(event, env=deployment.variables)["status"]
     except (ClientError, JournalError, SettingsError) as error:
@@ -193,7 +194,7 @@ def outcome(deployment: Deployed, event: object) -> str:
 def clear(deployment: Deployed) -> None:
     """Empty the journal and the account, so that the next run is the first."""
     s3 = boto3.resource("s3").Bucket(BUCKET)
-    for folder in ("runs/", "universe/", "equity/"):
+    for folder in ("runs/", "universe/", "equity/", "accounts/"):
         s3.objects.filter(Prefix=folder).delete()
     deployment.alpaca.orders.clear()
     deployment.alpaca.positions.clear()
@@ -276,6 +277,7 @@ FORBIDDEN: Mapping[str, Callable[[], object]] = {
     "write the journal of a strategy whose name begins with its own": s3(
         "put_object", "runs/trend-2/2026-11-23/x.json", Body=b"{}"
     ),
+    "take an account away": s3("delete_object", "accounts/PA0000000000.json"),
     "replace its own code": s3("put_object", f"function/{ROLE}.zip", Body=b"PK"),
     "read its own code": s3("get_object", f"function/{ROLE}.zip"),
     "replace the layer": s3("put_object", "layer/layer.zip", Body=b"PK"),
@@ -348,6 +350,15 @@ def test_the_role_may_not(deployment: Deployed, attempt: Callable[[], object]) -
 )
 def test_the_policys_text_forbids(deployment: Deployed, action: str, resource: str) -> None:
     assert not permits(deployment.policy, action, resource)
+
+
+def test_an_account_that_another_strategy_has_cannot_be_written(deployment: Deployed) -> None:
+    """The text says it, because moto knows no conditions: a write must have the header that refuses a second one."""
+    (statement,) = (each for each in deployment.policy["Statement"] if each["Sid"] == "TakeAccount")
+    assert statement["Condition"] == {"Null": {"s3:if-none-match": "false"}}
+    others = [each for each in deployment.policy["Statement"] if each is not statement]
+    writing = [resource for each in others if "s3:PutObject" in each["Action"] for resource in each["Resource"]]
+    assert not any(fnmatchcase(f"arn:aws:s3:::{BUCKET}/accounts/PA1.json", each) for each in writing)
 
 
 def test_only_lambda_can_assume_the_role(deployment: Deployed) -> None:

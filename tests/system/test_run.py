@@ -115,7 +115,8 @@ def test_the_next_slot_buys_nothing_again(env: dict[str, str]) -> None:
 
 def test_two_strategies_do_not_share_a_slot(env: dict[str, str]) -> None:
     run(EVENT, env=env)
-    assert run(EVENT, env=env | {"STRATEGY": "other"})["status"] != "ALREADY_RAN"
+    other = {"STRATEGY": "other", "ACCOUNT_FILE": f"{env['ACCOUNT_FILE']}-other"}
+    assert run(EVENT, env=env | other)["status"] == "TRADED"
 
 
 def test_a_holding_above_its_line_is_sold(env: dict[str, str], tmp_path: Path) -> None:
@@ -373,6 +374,11 @@ def test_at_alpaca_the_orders_are_in_the_books(alpaca: dict[str, str], fake: Alp
     assert all(order.order_class == "bracket" for order in fake.orders)
 
 
+def unaware(alpaca: dict[str, str], strategy: str) -> dict[str, str]:
+    """Return the variables of another strategy, whose journal does not know that the account is taken."""
+    return alpaca | {"STRATEGY": strategy, "JOURNAL": f"{alpaca['JOURNAL']}-{strategy}"}
+
+
 def rising(alpaca: dict[str, str], symbol: str) -> Report:
     """Let the price of a symbol jump above its trend line, and run."""
     file = Path(alpaca["PRICE_FILE"])
@@ -380,7 +386,7 @@ def rising(alpaca: dict[str, str], symbol: str) -> Report:
     day, *prices = last.split(",")
     prices["ABCD".index(symbol)] = "130"
     file.write_text("\n".join([head, ",".join([day, *prices])]) + "\n")
-    return run(env=alpaca | {"STRATEGY": "later"})
+    return run(env=unaware(alpaca, "later"))
 
 
 def test_at_alpaca_a_bracketed_holding_is_freed_and_sold(alpaca: dict[str, str], fake: AlpacaFake) -> None:
@@ -473,12 +479,12 @@ def test_an_order_that_fills_between_two_reads_is_not_placed_again(alpaca: dict[
         fake.fills = "never"
         there = alpaca | fake.environment
         run(env=there)
-        run(env=there | {"STRATEGY": "second"})
+        run(env=unaware(there, "second"))
         assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
 
 
 def test_two_runs_at_once_buy_once(alpaca: dict[str, str], fake: AlpacaFake) -> None:
-    other = alpaca | {"STRATEGY": "other"}
+    other = unaware(alpaca, "other")
     report = run(env=alpaca, progress=at("trend lines", lambda: run(env=other)))
     assert set(codes(report).values()) <= {"POSITION_CAP", "OPEN_ORDER_PENDING"}
     assert sorted(order.symbol for order in fake.orders if order.type == "market") == ["A", "B"]
@@ -538,7 +544,7 @@ def test_a_holding_without_a_stop_loss_is_named(
 ) -> None:
     fake.hold("D", 5)
     run(env=alpaca)
-    report = run(env=alpaca | {"STRATEGY": "second"})
+    report = run(env=unaware(alpaca, "second"))
     assert report["unprotected"] == ["D"], "A and B have their brackets"
     warnings = [record for record in caplog.records if record.message == "held without a stop loss"]
     assert [(record.levelname, vars(record)["symbols"]) for record in warnings] == [("WARNING", "D")] * 2
@@ -550,7 +556,7 @@ def test_a_position_without_its_stop_is_named_until_it_is_fixed(alpaca: dict[str
     report = rising(alpaca, "A")
     assert "its stop loss was canceled for the sale" in report["denials"][0]["detail"]
     assert report["unprotected"] == ["A"]
-    assert run(env=alpaca | {"STRATEGY": "third"})["unprotected"] == ["A"]
+    assert run(env=unaware(alpaca, "third"))["unprotected"] == ["A"]
 
 
 # --- when something breaks ---
@@ -638,6 +644,7 @@ def cloud(alpaca: dict[str, str], aws: dict[str, str]) -> dict[str, str]:
     for name, value in {"user": alpaca["ALPACAUSER"], "pw": alpaca["ALPACAPW"], "halt": "false"}.items():
         ssm.put_parameter(Name=f"/trader/{name}", Value=value, Type="SecureString")
     wiring.PARAMETERS.forget()
+    wiring.OWN_ACCOUNTS.clear()
     return alpaca | {
         "ALPACAUSER": "ssm:/trader/user",
         "ALPACAPW": "ssm:/trader/pw",
@@ -656,7 +663,7 @@ def test_it_trades_with_secrets_in_ssm_and_the_journal_in_s3(cloud: dict[str, st
     assert report["status"] == "TRADED"
     folders = [(key.split("/")[1], key.rpartition(".")[2]) for key in keys]
     runs = [("runs", kind) for kind in ("claim", "json", "settled", "started")]
-    assert folders == [("equity", "json"), *runs, ("universe", "json")]
+    assert folders == [("accounts", "json"), ("equity", "json"), *runs, ("universe", "json")]
 
 
 def test_the_halt_switch_stops_runs_only_while_it_is_on(cloud: dict[str, str], fake: AlpacaFake) -> None:
@@ -673,10 +680,10 @@ def test_a_halt_between_two_orders_stops_the_second(cloud: dict[str, str], fake:
 
 
 def test_rotated_keys_are_fetched_when_the_old_ones_are_refused(cloud: dict[str, str], fake: AlpacaFake) -> None:
-    run(env=cloud | {"STRATEGY": "before"})
+    run(env=cloud)
     fake.secret = "rotated"
     put("/trader/pw", "rotated")
-    assert run(env=cloud | {"STRATEGY": "after"})["status"] in {"TRADED", "NOTHING_TO_DO"}
+    assert run(env=unaware(cloud, "after"))["status"] in {"TRADED", "NOTHING_TO_DO"}
 
 
 @pytest.fixture

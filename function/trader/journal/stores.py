@@ -25,10 +25,11 @@ RECORD = ".json"
 
 
 class Folder:
-    """A store in a local folder, which is created when first needed."""
+    """A store in a local folder, which is created when first needed. `setting` names the setting that chose it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, setting: str = "") -> None:
         self._path = path
+        self._setting = setting or f"JOURNAL=folder:{path}"
 
     def create(self, name: str, text: str) -> bool:
         """See Store. The name is a hard link to a complete file; the file system refuses a second one."""
@@ -56,7 +57,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except UnicodeDecodeError as error:
-            raise DamagedError(f"{name} in JOURNAL=folder:{self._path} is not UTF-8 text: {error}") from error
+            raise DamagedError(f"{name} in {self._setting} is not UTF-8 text: {error}") from error
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -98,7 +99,7 @@ class Folder:
                 partial.unlink(missing_ok=True)
 
     def _unusable(self, error: Exception) -> JournalError:
-        return JournalError(f"JOURNAL=folder:{self._path} cannot be used: {error}")
+        return JournalError(f"{self._setting} cannot be used: {error}")
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -86,6 +86,7 @@ class RunServices:
     orders: OrderStore | None = None  # the journal's records of earlier orders
     flows: CashFlows | None = None  # None if nothing is paid in or out
     coverage: Callable[[], Coverage | None] = lambda: None  # what the only price source has, if it knows that
+    refuse_account: Callable[[Account], str] = lambda _: ""  # why it is another strategy's; empty if it is not
 
     @property
     def decision_deadline(self) -> Deadline:
@@ -255,12 +256,14 @@ def require_timely(run: Run, now: datetime) -> None:
 def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> Observation:
     """Read all inputs of the decisions: the account, the day's ranking, and the closes of the chosen and held symbols.
 
-    Raises RunStopped if the account is blocked.
+    Raises RunStopped if the account is blocked, or another strategy's.
     """
     account = services.broker.account()
     seen_at = services.present() if services.present else run.now
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
+    if taken := services.refuse_account(account):
+        raise RunStopped(Code.ACCOUNT_TAKEN, taken)
     open_orders = holdings.open_orders
     positions = {symbol: position for symbol, position in holdings.positions.items() if position.is_stock}
     ranking, unranked = rank(services, run)

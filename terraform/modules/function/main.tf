@@ -82,6 +82,19 @@ resource "aws_iam_role_policy" "this" {
         Resource = [for folder in ["runs", "universe", "equity"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
       },
       {
+        Sid      = "ReadAccounts" # which strategy has which account
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = ["${var.bucket.arn}/accounts/*"]
+      },
+      {
+        Sid       = "TakeAccount" # one that no strategy has: only the owner takes an account away from a strategy
+        Effect    = "Allow"
+        Action    = ["s3:PutObject"]
+        Resource  = ["${var.bucket.arn}/accounts/*"]
+        Condition = { Null = { "s3:if-none-match" = "false" } }
+      },
+      {
         Sid      = "TellMissingFromForbidden" # otherwise S3 answers 403 for a missing record; also to find unfinished runs
         Effect   = "Allow"
         Action   = ["s3:ListBucket"]

@@ -22,6 +22,7 @@ WHOLE_RUN = {
         Code.UNDER_WAY,
         Code.NOT_DUE,
         Code.ACCOUNT_BLOCKED,
+        Code.ACCOUNT_TAKEN,
         Code.RULE_FAILED,
     )
 }
