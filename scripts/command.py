@@ -22,7 +22,7 @@ from scripts import console
 from scripts.console import OFF
 
 PROGRAM = "prophet-trader"
-SECRETS = {"ALPACAUSER", "ALPACAPW"}
+SECRETS = {"ALPACAUSER", "ALPACAPW", "MESSAGE_URL"}
 """Settings that a command line does not take, because other users of the machine can read it."""
 
 NOT_TAKEN = "is not taken from the command line, where others can read it: set it in the environment"

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
+from trader import problems
 from trader.broker.base import OrderHistory
-from trader.codec import encode
+from trader.codec import decode, encode
 from trader.deadline import Deadline
 from trader.journal.base import Run
 from trader.journal.entry import REMEMBERED, Journal, JournalEntry
 from trader.journal.record import build_report, find_unprotected
 from trader.journal.recovery import recover
 from trader.logs import describe_error, one_line
+from trader.messages.base import Channel
+from trader.messages.sending import deliver
 from trader.model import NEW_YORK, Code, Health, Outcome, Report, RunStopped
 from trader.progress import Progress
 from trader.schedule.slot import is_due, slot_and_now
@@ -61,10 +64,14 @@ class Adapters(Protocol):
     ) -> tuple[pipeline.RunServices, OrderHistory]:
         """Return the services of a run, and the order history of its broker."""
 
+    def make_channels(self, settings: Settings) -> Sequence[Channel]:
+        """Return the channels that messages to the owner go through; none if no address is set."""
+
 
 def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
     """Claim the event's slot, recover earlier runs, trade, and save the record, even if the run fails."""
     present = invocation.clock()
+    time_s = invocation.deadline.remaining_s()
     settings = read_settings(invocation, adapters, present)
     run = make_run(invocation, settings, adapters, present)
     journal = adapters.open_journal(settings.journal, settings.strategy)
@@ -82,18 +89,21 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
         return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
     try:
-        report = finish(run, *trade(run, invocation, adapters, journal))
+        report = finish(run, *trade(run, invocation, adapters, journal), used_fraction(invocation.deadline, time_s))
         entry.save(run, report)
         if run.has_plan and all(order.is_final for order in run.placed):
             journal.note_settled(run.slot, run.placed)
     except BaseException as error:
         try:
-            entry.save(run, report_failure(run, error))
+            report = report_failure(run, error)
+            entry.save(run, report)
             give_back(run, entry)
+            tell(run, report, adapters, invocation.deadline)
         except Exception:
             LOG.exception("the record of the failed run could not be saved")
         raise
     give_back(run, entry)
+    tell(run, report, adapters, invocation.deadline)
     return report
 
 
@@ -113,7 +123,8 @@ def read_settings(invocation: Invocation, adapters: Adapters, present: datetime)
 
 def record_failure(invocation: Invocation, adapters: Adapters, present: datetime, error: Exception) -> None:
     """Save the record of a run that could not read its secrets, unless it is dry or another run has the slot."""
-    settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))  # for the record only
+    # For the record only. No message: the address is unknown, and Lambda itself tells of a run that failed.
+    settings = Settings.from_env(invocation.env, lambda names: dict.fromkeys(names, "not read"))
     run = make_run(invocation, settings, adapters, present)
     report = report_failure(run, error)
     journal = adapters.open_journal(settings.journal, settings.strategy)
@@ -171,7 +182,7 @@ def look_back(run: Run, journal: Journal, history: OrderHistory, deadline: Deadl
     """Record the runs that were cut off, and note the records before and the slots whose orders are not settled."""
     kept = journal.list_slots(run.now - REMEMBERED)
     recover(run, journal, history, deadline, kept)
-    run.previous = journal.find_previous(run.slot, kept["json"], run.recovered)
+    run.previous, run.previous_record = journal.find_previous(run.slot, kept["json"], run.recovered)
     run.unsettled = sorted(slot for slot in kept["started"] - kept["settled"] if slot <= run.now)
 
 
@@ -196,9 +207,14 @@ def name_unprotected(run: Run) -> list[str]:
     return ours
 
 
-def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
-    """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss."""
+def finish(run: Run, status: Outcome | Code, detail: str, used_fraction: float = 0.0) -> Report:
+    """Build the report of a run, log it in one line and return it. Log an error if a holding has no stop loss.
+
+    `used_fraction` is the part of its time that the run has used.
+    """
     report = build_report(run, status, detail)
+    previous = problems.read_previous(run.previous_record) if run.previous_record else None
+    report["problems"] = encode(problems.find(run, report, used_fraction, previous))
     ours = name_unprotected(run)
     codes = [denial.code for denial in run.denials]
     account = run.account_after or (run.observation.account if run.observation else None)
@@ -217,19 +233,31 @@ def finish(run: Run, status: Outcome | Code, detail: str) -> Report:
             "settled": len(run.settled),
             "equity_usd": account.equity_usd if account else None,
             "cash_usd": account.cash_usd if account else None,
-            "drawdown_fraction": drawdown_fraction(run),
+            "drawdown_fraction": problems.measure_drawdown(run),
             "duration_s": round(sum(run.timings_s.values()), 3),
         },
     )
     return report
 
 
-def drawdown_fraction(run: Run) -> float | None:
-    """Return how far the equity is below its highest on record; None if either is not known."""
-    seen = run.observation
-    if seen is None or not seen.peak_equity_usd:
-        return None
-    return round(max(0.0, 1 - seen.account.equity_usd / seen.peak_equity_usd), 6)
+def used_fraction(deadline: Deadline, time_s: float) -> float:
+    """Return the part of the time, `time_s` at first, that has been used up; 0 if there is no deadline."""
+    return 1 - deadline.remaining_s() / time_s if 0 < time_s < math.inf else 0.0
+
+
+def tell(run: Run, report: Report, adapters: Adapters, deadline: Deadline) -> None:
+    """Tell the owner what needs a person and is news. Nothing that goes wrong here is an error of the run.
+
+    A dry run tells nothing: it knows no run before it, so that nothing is news to it, or everything.
+    """
+    try:
+        found = [decode(problems.Problem, each) for each in report.get("problems", ())]
+        message = problems.write(run.settings.strategy, run.slot, run.settings.mode, found)
+        channels = adapters.make_channels(run.settings) if message and not run.is_dry else ()
+        if message and channels:
+            deliver(channels, message, run.settings.strategy, deadline)
+    except Exception:
+        LOG.exception("message not sent")
 
 
 def report_failure(run: Run, error: BaseException) -> Report:

@@ -545,6 +545,7 @@ class Report(TypedDict):
     `status` is an Outcome or a Code. `investments` maps symbols to the quantities placed, negative for sales, as in the
     first version. `account` holds the Account `before` and `after`, null if the run did not get that far.
     `unprotected` lists the symbols held without a working stop loss although brackets are on; the owner must act.
+    `problems` lists what needs a person; a message tells it when it is news.
     `stops` are the orders that protect holdings whose stop was missing. `settled` are orders of earlier runs that ended
     otherwise than recorded. `recovered` lists the slots of earlier, interrupted runs that this run has recorded.
     """
@@ -562,7 +563,8 @@ class Report(TypedDict):
     forecasts: list[Json]
     account: dict[str, Json | None]
     unprotected: list[str]
-    recovered: NotRequired[list[str]]  # this and the next two are missing in reports of older versions
+    recovered: NotRequired[list[str]]  # this and the next three are missing in reports of older versions
     settled: NotRequired[list[Json]]
     stops: NotRequired[list[Json]]
+    problems: NotRequired[list[Json]]
     timings_s: dict[str, float]

@@ -15,6 +15,7 @@ from trader.alpha import loader, own
 from trader.alpha.base import Facts, RuleError
 from trader.alpha.rule import PREFIX
 from trader.logs import keep_secrets
+from trader.messages import addresses
 from trader.model import BAR_LENGTH, SAMPLE_PRICES, BrokerName, Engine, Mode, PriceSourceName, Shares, Sizing
 from trader.prices.spelling import spell
 
@@ -229,9 +230,22 @@ PIN = f"{PREFIX}SHA256"
 """The variable that demands a certain version of an own rule; no parameter of a rule can have this name."""
 
 
-def setting(default: object, parse: Callable[[str], object], meaning: str, *, secret: bool = False) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
-    """Declare a field of Settings: its default, the parser for its text, and its meaning."""
-    return field(default=default, repr=not secret, metadata={"parse": parse, "meaning": meaning, "secret": secret})
+def setting(
+    default: object,
+    parse: Callable[[str], object],
+    meaning: str,
+    *,
+    secret: bool = False,
+    recorded: bool = True,
+    optional: bool = False,
+) -> Any:  # noqa: ANN401 like dataclasses.field, it stands where the field's own type is declared
+    """Declare a field of Settings: its default, the parser for its text, and its meaning.
+
+    One that is not `recorded` changes nothing that a run decides, and is left out of its record; so is a secret. The
+    parameter in SSM of one that is `optional` need not exist.
+    """
+    metadata = {"parse": parse, "meaning": meaning, "secret": secret, "recorded": recorded and not secret}
+    return field(default=default, repr=not secret, metadata={**metadata, "optional": optional})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -312,6 +326,26 @@ class Settings:
     apca_api_base_url: str = setting(PAPER_URL, base_url, "Alpaca's trading API; the default depends on MODE")
     apca_api_data_url: str = setting("https://data.alpaca.markets", base_url, "Alpaca's data API")
 
+    message_topic: str = setting(
+        "",
+        matching(r"arn:aws[\w-]*:sns:[a-z0-9-]+:\d{12}:[\w-]{1,256}", "the ARN of a topic in Amazon SNS"),
+        "topic that messages go to: what needs a person, and the day's digest",
+        recorded=False,
+    )
+    message_url: tuple[str, ...] = setting(
+        (),
+        addresses.split,
+        "addresses of Apprise that messages go to, separated by blanks",
+        secret=True,
+        optional=True,
+    )
+    drawdown_message_fraction: float = setting(
+        0.2,
+        Number(0, 1, above=True),
+        "a message says that the equity is this far below its highest; default: MAX_DRAWDOWN_FRACTION, or 0.2",
+        recorded=False,
+    )
+
     @classmethod
     def from_env(cls, env: Mapping[str, str], fetch: Fetch) -> Self:
         """Read and check all settings; `fetch` resolves ssm: references. Raises SettingsError with all problems."""
@@ -319,8 +353,11 @@ class Settings:
         problems = _find_misspelled(env)
         values, unusable = _parse(texts, fetch)
         keep_secrets(values.get("alpacauser", ""), values.get("alpacapw", ""))  # from here on, nothing shows them
+        keep_secrets(*addresses.list_secrets(values.get("message_url", ())))
         if stop_loss := values.get("stop_loss_fraction", cls.stop_loss_fraction):
             values.setdefault("max_price_drift_fraction", round(stop_loss / 3, 6))
+        if most := values.get("max_drawdown_fraction"):
+            values.setdefault("drawdown_message_fraction", most)
         values.setdefault("max_price_age_s", float(MAX_PRICE_AGE_S[values.get("bar_interval", "1d")]))
         if values.get("mode") is Mode.LIVE:
             values.setdefault("apca_api_base_url", LIVE_URL)
@@ -396,11 +433,11 @@ class Settings:
             )
 
     def public(self) -> dict[str, object]:
-        """Return every setting except the secrets, in JSON types, for the record of a run."""
+        """Return every setting that a record keeps, in JSON types: those that change what a run decides; no secret."""
         found = {
             item.name: list(value) if isinstance(value := getattr(self, item.name), tuple) else value
             for item in list_fields()
-            if not item.metadata["secret"]
+            if item.metadata["recorded"]
         }
         found |= {f"{PREFIX.lower()}{name}": value for name, value in self.rule_parameters}
         return found | (
@@ -491,6 +528,8 @@ def _parse(texts: Mapping[str, str], fetch: Fetch) -> tuple[dict[str, Any], dict
     for name, text in texts.items():
         parameter = references.get(name)
         if parameter is not None and parameter not in fetched:
+            if metadata[name]["optional"]:
+                continue
             text = f"{name}={text:.{SHOWN}}: there is no such SSM parameter, or the role may not read it"
             problems[name] = _problem(text, name)
             continue

@@ -19,6 +19,9 @@ from trader.journal.accounts import ENDING, AccountEntry, name_entry
 from trader.journal.base import Run
 from trader.journal.entry import Journal
 from trader.journal.stores import Bucket, Folder
+from trader.messages.addresses import Address
+from trader.messages.base import Channel
+from trader.messages.sns import SnsTopic
 from trader.model import Account, BrokerName, Engine, PriceSourceName
 from trader.parameters import Parameters
 from trader.prices.base import Coverage, PriceSource
@@ -93,6 +96,12 @@ def make_order_history(settings: Settings, now: datetime) -> OrderHistory:
             )
         case other:
             assert_never(other)
+
+
+def make_channels(settings: Settings) -> list[Channel]:
+    """Return the channels that MESSAGE_TOPIC and MESSAGE_URL name; none if neither is set."""
+    topics = [SnsTopic(settings.message_topic)] if settings.message_topic else []
+    return [*topics, *map(Address, settings.message_url)]
 
 
 def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:

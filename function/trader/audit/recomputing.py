@@ -99,9 +99,9 @@ NOT_CHECKED = (
         ("report.denials.*.detail", "report.denials.*.is_unprotected", "report.denials.*.code", "report.account.after"),
     ),
     NotChecked(
-        "how long it took, and which earlier runs it recorded",
-        "the log; make verify looks for their records",
-        ("report.timings_s", "report.recovered"),
+        "how long it took, which earlier runs it recorded, and what it told its owner",
+        "the log and the messages; make verify looks for the records of those runs",
+        ("report.timings_s", "report.recovered", "report.problems"),
     ),
     NotChecked(
         "what the run saw, as far as it changes no decision and moves no trend line by a millionth",
@@ -329,6 +329,7 @@ class _Record:
         else:
             yield from self._check_status(run)
             expected = dict(build_report(run, report["status"], report["detail"]))
+            expected |= {name: report[name] for name in ("problems",) if name in report}  # the run before goes into it
             run.is_guarded = True  # whether it is cannot be seen, but one of the two must be right
             if report["unprotected"] == (guarded := list(find_unprotected(run))):
                 expected["unprotected"] = guarded

@@ -104,6 +104,7 @@ class Run:
     index: Sequence[str] | None = None  # the members of the S&P 500 on its day; None: those of today
     claimant: str = field(default_factory=lambda: uuid4().hex)  # the word in its claim
     previous: Mapping[str, str] = field(default_factory=dict)  # the SHA-256 of the records before, by slot id
+    previous_record: Json | None = None  # the newest of them
     observation: Observation | None = None
     decision: Decision | None = None
     outcomes: list[Order | Denial] = field(default_factory=list)

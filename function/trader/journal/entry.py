@@ -123,14 +123,17 @@ class Journal:
 
     def find_previous(
         self, slot: datetime, recorded: Collection[datetime], recovered: Collection[datetime] = ()
-    ) -> dict[str, str]:
-        """Return the SHA-256 of the records before a slot that no earlier record names, by slot id, newest first.
+    ) -> tuple[dict[str, str], Json | None]:
+        """Return the SHA-256 of the records before a slot that no earlier record names, and the newest record of them.
+
+        The hashes come by slot id, newest first; the record is None if there is none, or none that can be read.
 
         `recorded` are the recent slots with a record; if none of them is earlier, the whole journal is listed.
         `recovered` are slots whose records have just been written. This usually costs one read. Returns nothing if a
         record cannot be read: then the next record names these too.
         """
         found: dict[str, str] = {}
+        newest: Json | None = None
         named: set[str] = set()  # by the records already read
         try:
             earlier = [each for each in recorded if each < slot] or self.list_slots(EPOCH)["json"]
@@ -141,13 +144,15 @@ class Journal:
                 text = self._read_record(each)
                 if text is None:
                     continue
+                record = _parse_record(text)
+                newest = newest if found else record
                 found[slot_id(each)] = hash_text(text)
-                names = _read_names(text)
+                names = _read_names(record)
                 named |= {slot_id(each)} if names is None else names  # before the first in the chain, none is named
         except JournalError as error:
             LOG.warning("the records before cannot be read; the next run names them", extra={"error": one_line(error)})
-            return {}
-        return found
+            return {}, None
+        return found, newest
 
     def _read_record(self, slot: datetime) -> str | None:
         """Return the text of a record; None if it is no text, and never will be. Raises JournalError."""
@@ -335,11 +340,21 @@ def _read_json(store: Store, name: str) -> Json | None:
     return record
 
 
-def _read_names(text: str) -> set[str] | None:
-    """Return the slots that a record names as those before it: none if it is damaged; None if it is older than that."""
+def _parse_record(text: str) -> Json | None:
+    """Return a record; None if it is damaged."""
     try:
-        names = names_of(codec.decode_object(codec.parse_json(text)))
+        return codec.decode_object(codec.parse_json(text))
     except (TypeError, ValueError):
+        return None
+
+
+def _read_names(record: Json | None) -> set[str] | None:
+    """Return the slots that a record names as those before it: none if it is damaged; None if it is older than that."""
+    if record is None:
+        return set()
+    try:
+        names = names_of(record)
+    except TypeError:
         return set()
     return None if names is None else set(names)
 
