@@ -45,6 +45,8 @@ CALLS: dict[str, Sequence[Kind]] = {
     "alpaca GET /account": (*READS, *REFUSALS),
     "alpaca GET /orders": (*READS, *REFUSALS),
     "alpaca GET /positions": (*READS, *REFUSALS),
+    "s3 GET account": (*READS, *REFUSALS),
+    "s3 PUT account": (*WRITES, *REFUSALS, *KILLS),
     "alpaca GET /account/activities": (*READS, *REFUSALS),
     "s3 GET peak": (*READS, *REFUSALS),
     "s3 PUT peak": (*WRITES, *REFUSALS, *KILLS),
