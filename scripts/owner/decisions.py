@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from scripts.cloud.rhythms import NOT_COMPARED
-from scripts.owner.shadow import Decider, UndecidableError, observe_again, take_forecasts
+from scripts.owner.shadow import Decider, UndecidableError, observe_again
 from scripts.owner.slots import Fit
 from scripts.owner.tape import Step
 from trader.model import Decision, Order
@@ -86,8 +86,7 @@ def _check_step(number: int, step: Step, decider: Decider, found: Checked, fixed
     assert settings is not None, "they have been read"
     assert tested is not None, "they have been read"
     seen = observe_again(step)
-    forecasts = take_forecasts(step, seen)
-    again = decider.decide(number, settings, seen, forecasts)
+    again = decider.decide(number, settings, seen)
     orders = {each.symbol: each for each in again.orders}
     was = {each.symbol: each for each in step.decided or ()}
     differing = {symbol for symbol in was.keys() | orders.keys() if was.get(symbol) != orders.get(symbol)}
@@ -96,7 +95,7 @@ def _check_step(number: int, step: Step, decider: Decider, found: Checked, fixed
     found.differences += _compare(step, again, differing)
     if tested is settings:
         return
-    kept = {each.symbol: each for each in decider.decide(number, tested, seen, forecasts).orders}
+    kept = {each.symbol: each for each in decider.decide(number, tested, seen).orders}
     words = ", ".join(f"{name.upper()} {before} → {step.settings[name]}" for name, before in fixed.items())
     for symbol in sorted(orders.keys() | kept.keys()):
         if (one := _describe(orders.get(symbol))) != (other := _describe(kept.get(symbol))):

@@ -13,6 +13,7 @@ from scripts.owner.decisions import Checked, Difference, check
 from scripts.owner.live import (
     Books,
     find_adjustments,
+    find_exits,
     find_splits,
     join_orders,
     list_flows,
@@ -21,7 +22,7 @@ from scripts.owner.live import (
 from scripts.owner.shadow import ROUNDING, Course, Decider, Part, Period, Trade, World, compare, follow
 from scripts.owner.slots import Fit, fill_in, find_later_prices, find_rhythm
 from scripts.owner.tape import Step
-from scripts.owner.trips import Why
+from trader.audit.fills import Why
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
@@ -138,7 +139,8 @@ class _Splitting:
         flows = list_flows(steps) if books.flows is None else books.flows
         self._flows = [each for each in flows if self._is_inside(each.at)]
         self._paid = None if books.paid is None else [each for each in books.paid if self._is_inside(each.at)]
-        self._period = Period(steps=steps, splits=find_splits(steps, self._trades))
+        splits, exits = find_splits(steps, self._trades), find_exits(steps, self._trades)
+        self._period = Period(steps=steps, splits=splits, exits=exits)
 
     def _is_inside(self, at: datetime) -> bool:
         return self._steps[0].now <= at < self._steps[-1].now
@@ -178,7 +180,7 @@ class _Splitting:
             ],
             undecided=checked.undecided | {self._steps[number].slot: why for number, why in test.undecided.items()},
             rhythm=rhythm,
-            notes=checked.notes,
+            notes=[*checked.notes, *_describe_unpriced(test)],
             equity=test.equity,
         )
 
@@ -188,14 +190,14 @@ class _Splitting:
         yield Cause.DECISION, (world := replace(world, decided=self._checked.recorded))
         yield Cause.MISSED, (world := replace(world, skips_missed=True))
         yield Cause.PRICE, (world := replace(world, prices={}))
-        by_hand = [each for each in self._trades if each.why == Why.HAND]
+        by_hand = tuple(each for each in self._trades if each.why == Why.HAND)
         yield Cause.HAND, (world := replace(world, trades=by_hand))
-        yield Cause.FLOW, (world := replace(world, flows=self._flows))
+        yield Cause.FLOW, (world := replace(world, flows=tuple(self._flows)))
         live = World(settings=(), trades=self._trades, flows=self._flows, skips_missed=True, decides=False)
         adjusted = find_adjustments(follow(self._period, live, self._decider), self._steps, self._paid)
-        splits = [each for each in adjusted if each.why == "split"]
+        splits = tuple(each for each in adjusted if each.why == "split")
         yield Cause.SPLIT, (world := replace(world, adjustments=splits))
-        yield Cause.DIVIDEND, (world := replace(world, adjustments=adjusted))
+        yield Cause.DIVIDEND, (world := replace(world, adjustments=tuple(adjusted)))
         yield Cause.FILL, replace(live, adjustments=adjusted)
 
     # --- what the accounts' trades say ---
@@ -276,6 +278,14 @@ def _describe_adjustments(part: Part) -> str:
     shares, usd = sum(each.quantity for each in made), -sum(each.value_usd for each in made)
     words = [*([f"{shares:+g} shares"] if shares else []), *([f"{usd:+,.2f} USD"] if usd else [])]
     return f"{' and '.join(words) or 'other trades'} beside what the prices say is due"
+
+
+def _describe_unpriced(test: Course) -> Iterator[str]:
+    """Yield what the test held without a price: the records have the closes of what is chosen and of what live held."""
+    for symbol, slots in test.unpriced.items():
+        since = slots[0].astimezone(NEW_YORK)
+        slots_words = f"at {len(slots):,} slots" if len(slots) > 1 else "at a slot"
+        yield f"The test holds {symbol} {slots_words} from {since:%Y-%m-%d %H:%M} on without a price on record"
 
 
 def _verb(trade: Trade) -> str:

@@ -1,20 +1,16 @@
 """What really happened in a period, as the broker and the records have it: trades, deposits, splits. Pure."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from scripts.owner.shadow import ROUNDING, Course, Flow, Trade
+from scripts.owner.shadow import BEFORE, ROUNDING, Course, Flow, Trade
 from scripts.owner.tape import Step
-from scripts.owner.trips import Why, walk
-from scripts.run.reconciliation import name_of_parent
+from trader.audit.fills import Why, name_of_parent, walk
 from trader.broker.base import OrderId
 from trader.model import NEW_YORK, Order, OrderType, Side
 from trader.prices.jumps import SPLITS
-
-BEFORE = timedelta(microseconds=1)
-"""A stop that is filled at the very time of a run was filled before that run looked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +129,24 @@ def find_splits(steps: Sequence[Step], trades: Sequence[Trade]) -> dict[int, Map
         if ratios:
             found[number] = ratios
         before = step
+    return found
+
+
+def find_exits(steps: Sequence[Step], trades: Sequence[Trade]) -> dict[int, Sequence[Trade]]:
+    """Return, by step, the sales by stops and targets since the last look of symbols whose closes a record lacks.
+
+    It has those of what is chosen and held, and live does not hold it any more.
+    """
+    found: dict[int, Sequence[Trade]] = {}
+    waiting = deque(each for each in trades if each.why in {Why.STOP, Why.TARGET})
+    for number, step in enumerate(steps):
+        if not step.is_seen:
+            continue
+        past = []
+        while waiting and waiting[0].at < step.now:
+            past.append(waiting.popleft())
+        if lacking := [each for each in past if each.symbol not in step.bars]:
+            found[number] = lacking
     return found
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ from trader.stages import pipeline
 
 ROUNDING = 1e-6
 """Less than this part of a share is the rounding of a sum of quantities."""
+
+
+BEFORE = timedelta.resolution
+"""A stop that is filled at the very time of a run was filled before that run looked: live's have this earlier time."""
 
 
 class UndecidableError(Exception):
@@ -75,6 +80,7 @@ class Period:
 
     steps: Sequence[Step]
     splits: Mapping[int, Mapping[str, float]] = field(default_factory=dict)  # at a step: new shares for each old one
+    exits: Mapping[int, Sequence[Trade]] = field(default_factory=dict)  # before a step that lacks their symbol's closes
 
     @property
     def first(self) -> Step:
@@ -116,6 +122,7 @@ class Course:
     restatements: Sequence[Restatement] = ()
     equity: list[tuple[datetime, float]] = field(default_factory=list)  # at each slot
     undecided: dict[int, str] = field(default_factory=dict)
+    unpriced: dict[str, list[datetime]] = field(default_factory=dict)  # slots at which a holding had no price
     held: Mapping[str, float] = field(default_factory=dict)  # at the end
     gain_usd: float = 0.0  # without deposits and withdrawals
 
@@ -146,13 +153,26 @@ class Decider:
                     raise UndecidableError(f"its settings are not those of this version: {error}") from error
         return self._settings[key]
 
-    def decide(self, number: int, settings: Settings, seen: Observation, forecasts: Forecasts) -> Decision:
-        """Return the decision of today's code. Raises UndecidableError."""
-        key = (number, id(settings), _key(seen))
+    def decide(
+        self, number: int, settings: Settings, seen: Observation, prices: Mapping[str, float] = MappingProxyType({})
+    ) -> Decision:
+        """Return the decision of today's code from what is seen, at a step's closes and forecasts.
+
+        `prices` stand for the last closes of their symbols. Raises UndecidableError.
+        """
+        key = (number, id(settings), _key(seen), tuple(sorted(prices.items())))
         if key not in self._known:
-            with self._rule_of(self._steps[number]):
+            step = self._steps[number]
+            whole = _add_closes(step, seen, prices)
+            forecasts = [
+                replace(each, price_usd=prices.get(symbol, each.price_usd))  # the line is still the recorded one
+                for symbol, each in step.forecasts.items()
+                if symbol in whole.closes
+            ]
+            with self._rule_of(step):
                 try:
-                    self._known[key] = pipeline.decide(seen, forecasts, loader.load(settings), settings)
+                    given = Forecasts(forecasts=tuple(forecasts))
+                    self._known[key] = pipeline.decide(whole, given, loader.load(settings), settings)
                 except (RuleError, ValueError) as error:
                     raise UndecidableError(f"the rule failed: {error}") from error
         return self._known[key]
@@ -187,12 +207,11 @@ def _key(seen: Observation) -> object:
         tuple(sorted(seen.bought_at.items())),
         (seen.peak_equity_usd, seen.peak_problem),
         tuple((each.symbol, each.side, each.quantity) for each in seen.open_orders if not each.is_leg),
-        tuple((symbol, closes.iloc[-1]) for symbol, closes in seen.closes.items()),
     )
 
 
 def observe_again(step: Step, **changes: Any) -> Observation:  # noqa: ANN401 the fields of an Observation
-    """Return what the run of a step saw, as far as its decision depends on it, with changes; and its chosen symbols."""
+    """Return what the run of a step saw beside prices, as far as its decision depends on it, with changes."""
     given: dict[str, Any] = {
         "account": step.account,
         "positions": step.positions,
@@ -201,30 +220,26 @@ def observe_again(step: Step, **changes: Any) -> Observation:  # noqa: ANN401 th
         "bought_at": step.bought_at,
         "peak_equity_usd": step.peak_equity_usd,
         "peak_problem": step.peak_problem,
-        "bars": step.bars,
         **changes,
     }
-    bars: Mapping[str, Bars] = given.pop("bars")
-    shown = {*step.chosen, *given["positions"], *(each.symbol for each in given["open_orders"])}
-    closes = {symbol: each.to_series(symbol) for symbol, each in bars.items() if symbol in shown}
+    return Observation(slot=step.slot, now=step.now, ranking={}, closes={}, **given)
+
+
+def _add_closes(step: Step, seen: Observation, prices: Mapping[str, float]) -> Observation:
+    """Return what is seen with the closes of a step: of the symbols chosen, held and on order."""
+    shown = {*step.chosen, *seen.positions, *(each.symbol for each in seen.open_orders)}
+    closes = {
+        symbol: (each.end_at(prices[symbol]) if symbol in prices else each).to_series(symbol)
+        for symbol, each in step.bars.items()
+        if symbol in shown
+    }
     ohlv = decode(_Ohlv, {"of": {symbol: each for symbol, each in step.ohlv.items() if symbol in closes}}).of
-    return Observation(slot=step.slot, now=step.now, ranking={}, closes=closes, ohlv=ohlv, **given)
+    return replace(seen, closes=closes, ohlv=ohlv)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ohlv:
     of: Mapping[str, Ohlv]
-
-
-def take_forecasts(step: Step, seen: Observation) -> Forecasts:
-    """Return the recorded forecasts of what is seen; at another price, the line is still the recorded one."""
-    return Forecasts(
-        forecasts=tuple(
-            replace(each, price_usd=float(seen.closes[symbol].iloc[-1]))
-            for symbol, each in step.forecasts.items()
-            if symbol in seen.closes
-        )
-    )
 
 
 # --- the account -----------------------------------------------------------------------------------------------------
@@ -330,31 +345,47 @@ class _Account:
         return sold
 
     def _trigger(self, order: Order, bars: Bars, begin: float, count: int) -> Trade | None:
-        """Sell at the first close that reaches the stop or the limit: at it, or at the limit if that is lower."""
+        """Sell at the first close that reaches the stop or the limit."""
         first = min(int(np.searchsorted(bars.times, begin)), count - 1)
+        for row in range(first, count):
+            at = max(_moment(bars.times[row]), self.book.as_of)
+            if sale := self._reach(order, float(bars.usd[row]), at):
+                return sale
+        return None
+
+    def _reach(self, order: Order, usd: float, at: datetime) -> Trade | None:
+        """Sell if a price reaches the stop or the limit: at the price, or at the limit if that is lower."""
         stop_usd = order.stop_loss_usd or 0.0
         limit_usd = math.inf if order.take_profit_usd is None else order.take_profit_usd
-        for row in range(first, count):
-            if stop_usd < bars.usd[row] < limit_usd:
-                continue
-            price_usd = float(min(bars.usd[row], limit_usd))
-            at = max(_moment(bars.times[row]), self.book.as_of)
-            is_stop = price_usd <= stop_usd
-            if is_stop:
-                self.stopped_at[order.symbol] = at
-            trade = Trade(
-                at=at,
-                symbol=order.symbol,
-                quantity=-order.quantity,
-                price_usd=price_usd,
-                name=f"{order.client_order_id}-{'stop-loss' if is_stop else 'take-profit'}",
-                why="stop" if is_stop else "target",
-                decided_usd=stop_usd if is_stop else limit_usd,
-            )
-            del self.book.brackets[order.symbol]
-            self.move(trade)
-            return trade
-        return None
+        if stop_usd < usd < limit_usd:
+            return None
+        price_usd = min(usd, limit_usd)
+        is_stop = price_usd <= stop_usd
+        if is_stop:
+            self.stopped_at[order.symbol] = at
+        trade = Trade(
+            at=at,
+            symbol=order.symbol,
+            quantity=-order.quantity,
+            price_usd=price_usd,
+            name=f"{order.client_order_id}-{'stop-loss' if is_stop else 'take-profit'}",
+            why="stop" if is_stop else "target",
+            decided_usd=stop_usd if is_stop else limit_usd,
+        )
+        del self.book.brackets[order.symbol]
+        self.move(trade)
+        return trade
+
+    def watch(self, exits: Sequence[Trade]) -> list[Trade]:
+        """Work stops and targets at the prices at which live's were filled: no record has closes of that symbol."""
+        sold = []
+        for each in exits:
+            order = self.book.brackets.get(each.symbol)
+            if order and (sale := self._reach(order, each.price_usd, each.at + BEFORE)):
+                sold.append(sale)
+            elif held := self.book.positions.get(each.symbol):
+                self.book.positions[each.symbol] = replace(held, price_usd=each.price_usd)
+        return sold
 
     # --- trades ---
 
@@ -426,7 +457,7 @@ class _Account:
 
     # --- what a run would see ---
 
-    def show(self, step: Step, bars: Mapping[str, Bars], flows_usd: float | None, *, knows_others: bool) -> Observation:
+    def show(self, step: Step, flows_usd: float | None, *, knows_others: bool) -> Observation:
         """Return what a run would see of this account at a step."""
         book = self.book
         account = Account(
@@ -452,7 +483,6 @@ class _Account:
             },
             bought_at=self.bought_at if step.bought_at or step.rule else {},  # only an own rule asks for it
             peak_equity_usd=None if step.peak_problem else self.peak_usd,
-            bars=bars,
         )
 
 
@@ -522,7 +552,11 @@ def follow(period: Period, world: World, decider: Decider) -> Course:
         make(trades, step.now)  # shares are split, and pay dividends, overnight
         if is_left_out:
             continue
+        if world.decides:
+            course.trades += account.watch(period.exits.get(number, ()))
         course.trades += account.advance(step, has_exits=world.decides)
+        for symbol in account.book.positions.keys() - step.bars.keys():
+            course.unpriced.setdefault(symbol, []).append(step.slot)
         make(adjustments, step.now + timedelta.resolution)
         course.equity.append((step.slot, account.book.equity_usd()))
         if world.decides and step is not period.last:
@@ -536,16 +570,15 @@ def follow(period: Period, world: World, decider: Decider) -> Course:
 
 def _decide(number: int, step: Step, world: World, account: _Account, decider: Decider, course: Course) -> None:
     """Decide at a step, and fill the orders: the sales first, as the bot places them."""
-    prices = world.prices.get(number, {})
-    bars = {symbol: each.end_at(prices[symbol]) if symbol in prices else each for symbol, each in step.bars.items()}
+    prices = {symbol: usd for symbol, usd in world.prices.get(number, {}).items() if symbol in step.bars}
     settings = world.settings[number]
     orders: dict[str, Order] = {}
     try:
         if settings is None:
             raise UndecidableError("its settings are not those of this version")
         flows_usd = (step.account.flows_usd if step.account else 0.0) if world.flows else 0.0
-        seen = account.show(step, bars, flows_usd, knows_others=bool(world.trades))
-        made = decider.decide(number, settings, seen, take_forecasts(step, seen))
+        seen = account.show(step, flows_usd, knows_others=bool(world.trades))
+        made = decider.decide(number, settings, seen, prices)
         orders = {each.symbol: each for each in made.orders}
     except UndecidableError as error:
         course.undecided[number] = str(error)
@@ -561,7 +594,8 @@ def _decide(number: int, step: Step, world: World, account: _Account, decider: D
             if held is None or held.quantity <= 0:
                 continue
             order = replace(order, quantity=min(order.quantity, held.quantity))
-        price_usd = bars[order.symbol].last_usd if order.symbol in bars else order.price_usd
+        bars = step.bars.get(order.symbol)
+        price_usd = prices.get(order.symbol) or (bars.last_usd if bars else order.price_usd)
         if trade := account.fill(order, price_usd, step, has_stop_only=has_stop_only):
             course.trades.append(trade)
 
