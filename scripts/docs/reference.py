@@ -61,7 +61,7 @@ REPORT_FIELDS = {
     "recovered": "slots of earlier runs that were cut off; this run wrote their records from the broker's books",
     "settled": "orders of earlier runs that ended otherwise than those runs recorded",
     "stops": "stops that were missing and that this run placed",
-    "problems": "what needs a person, for how many runs it has lasted, and whether a [message](../how-to/messages.md) told it",
+    "problems": "what needs a person, for how many runs, and whether a [message](../how-to/messages.md) told it",
     "timings_s": "seconds for each stage",
 }
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 from scripts.console import format_count
 from scripts.export.lots import PLACES, Ledger
 from scripts.export.statement import Entry, Fill, Group, Statement
-from scripts.owner.trips import Why, walk
-from scripts.run.reconciliation import RecordedOrders, name_of_parent
+from scripts.run.reconciliation import RecordedOrders
+from trader.audit.fills import Why, name_of_parent, walk
 from trader.broker.base import OrderId
 from trader.model import NEW_YORK, Order
 

@@ -13,10 +13,11 @@ from scripts.owner.figures import Curve
 from scripts.owner.gap import Gap, split
 from scripts.owner.records import Records, Seen
 from scripts.owner.tape import Step
-from scripts.owner.trips import Trades, Trip, list_fills, match
+from scripts.owner.trips import Trades, Trip, match
 from scripts.report import formatting
 from scripts.report.formatting import Holding
 from scripts.run.reconcile import ReconcileInputs
+from trader.audit.fills import list_fills
 from trader.deadline import Deadline
 from trader.journal.record import read_settings
 from trader.journal.recovery import AFTER, BEFORE

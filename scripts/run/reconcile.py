@@ -27,10 +27,10 @@ from scripts.run.reconciliation import (
     Kind,
     RecordedOrders,
     compare,
-    name_of_parent,
     read_record,
 )
 from trader import logs
+from trader.audit.fills import name_of_parent
 from trader.broker.base import OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import Deadline

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from trader.audit.fills import name_of_parent
 from trader.broker.base import OrderId
 from trader.codec import decode
 from trader.model import Code, Order, OrderStatus, OrderType, Outcome
@@ -153,10 +154,6 @@ def compare(run_orders: Sequence[RecordedOrders], booked: Sequence[Order]) -> Co
     )
 
 
-LEGS = ("-stop-loss", "-take-profit")
-"""How the client order ids of the embedded broker's legs end, after those of their orders."""
-
-
 def find_exits(booked: Sequence[Order], recorded: Collection[str]) -> Iterator[Order]:
     """Yield the sales by a leg of a recorded order, and by a stop that a run placed for a holding."""
     for order in booked:
@@ -165,14 +162,6 @@ def find_exits(booked: Sequence[Order], recorded: Collection[str]) -> Iterator[O
             yield from (leg for leg in legs if leg.filled_quantity)
         elif name_of_parent(order) in recorded and order.filled_quantity:
             yield order
-
-
-def name_of_parent(order: Order) -> str:
-    """Return the client order id of the order whose leg this is by its own id; empty if it is no such leg."""
-    for end in LEGS:
-        if order.client_order_id.endswith(end):
-            return order.client_order_id.removesuffix(end)
-    return ""
 
 
 def check_recorded(of_run: RecordedOrders, there: Mapping[str, Order]) -> Iterator[Finding]:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from scripts.owner.trips import Fill, Trades, Why, list_fills, match
+from scripts.owner.trips import Trades, match
 from tests.builders import SLOT
+from trader.audit.fills import Fill, Why, list_fills
 from trader.broker.base import OrderId
 from trader.model import Order, OrderStatus, OrderType, Side
 
