@@ -23,7 +23,6 @@ from scripts.owner.shadow import ROUNDING, Course, Decider, Part, Period, Trade,
 from scripts.owner.slots import Fit, fill_in, find_later_prices, find_rhythm
 from scripts.owner.tape import Step
 from trader.audit.fills import Why
-from trader.audit.fills import Why
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
