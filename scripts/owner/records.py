@@ -2,19 +2,25 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
+from scripts.backtest import workers
 from scripts.owner import tape
 from scripts.owner.tape import Step
 from trader.codec import decode_time, parse_json
 from trader.journal.base import JournalError
 from trader.journal.entry import Journal
-from trader.model import Json
+from trader.model import Engine, Json
 from trader.progress import Progress
 
 READERS = 16
-"""How many records are read at once: a bucket answers each after tens of milliseconds."""
+"""How many records a process reads at once: a bucket answers each after tens of milliseconds."""
+
+BATCH, MAX_BATCHES_HERE = 64, 3
+"""How many records are a piece of work, and how many pieces are done in this process: others take a second to start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +58,17 @@ def read(journal: Journal, since: datetime, progress: Progress) -> Records:
     steps: list[Step] = []
     unreadable: list[str] = []
     untested: list[str] = []
-    with ThreadPoolExecutor(READERS) as threads:
-        for done, (seen, step, problem) in enumerate(threads.map(lambda slot: _read_one(journal, slot), slots), 1):
-            progress("records", done, len(slots))
-            runs += [seen] if seen else []
-            steps += [step] if step else []
-            if problem:
-                (untested if seen else unreadable).append(problem)
+    batches = [slots[at : at + BATCH] for at in range(0, len(slots), BATCH)]
+    with ExitStack() as stack:
+        read_batch = partial(_read_batch, journal)
+        spread = stack.enter_context(workers.pool(Engine.MAP)).map if len(batches) > MAX_BATCHES_HERE else map
+        for done, batch in enumerate(spread(read_batch, batches), 1):
+            progress("records", min(done * BATCH, len(slots)), len(slots))
+            for seen, step, problem in batch:
+                runs += [seen] if seen else []
+                steps += [step] if step else []
+                if problem:
+                    (untested if seen else unreadable).append(problem)
     return Records(
         runs=runs,
         without=sorted(kept["claim"] - kept["json"]),
@@ -68,20 +78,33 @@ def read(journal: Journal, since: datetime, progress: Progress) -> Records:
     )
 
 
-def _read_one(journal: Journal, slot: datetime) -> tuple[Seen | None, Step | None, str]:
-    """Return a run, what its record holds, and what is wrong with it."""
-    entry = journal.entry(slot)
+def _read_batch(journal: Journal, slots: Sequence[datetime]) -> list[tuple[Seen | None, Step | None, str]]:
+    """Return the run of each slot, what its record holds, and what is wrong with it."""
+
+    def fetch(slot: datetime) -> str | JournalError:
+        try:
+            return journal.store.read(journal.entry(slot).record_name) or JournalError("it is gone")
+        except JournalError as error:
+            return error
+
+    with ThreadPoolExecutor(READERS) as threads:  # which only wait; to parse in them would take longer
+        return [
+            _read_one(slot, journal.entry(slot).record_name, text)
+            for slot, text in zip(slots, threads.map(fetch, slots), strict=True)
+        ]
+
+
+def _read_one(slot: datetime, name: str, text: str | JournalError) -> tuple[Seen | None, Step | None, str]:
     try:
-        text = journal.store.read(entry.record_name)
-        if text is None:
-            raise JournalError("it is gone")
+        if isinstance(text, JournalError):
+            raise text
         try:
             record, step = tape.parse(slot, text)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            return parse(slot, parse_json(text)), None, f"{entry.record_name}: {error}"
+            return parse(slot, parse_json(text)), None, f"{name}: {error}"
         return parse(slot, record), step, ""
     except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
-        return None, None, f"{entry.record_name}: {error}"
+        return None, None, f"{name}: {error}"
 
 
 def parse(slot: datetime, record: Json) -> Seen:

@@ -28,7 +28,19 @@ from trader.broker.restating import KEPT_CLOSES, Action, Close, Quotes, interpre
 from trader.codec import decode
 from trader.forecasting.base import Forecasts
 from trader.journal.record import read_settings
-from trader.model import NEW_YORK, Account, Decision, Observation, Ohlv, Order, OrderType, Position, Shares, Side
+from trader.model import (
+    NEW_YORK,
+    Account,
+    Decision,
+    Observation,
+    Ohlv,
+    OpenOrder,
+    Order,
+    OrderType,
+    Position,
+    Shares,
+    Side,
+)
 from trader.schedule import sessions
 from trader.settings import Settings
 from trader.stages import pipeline
@@ -206,7 +218,7 @@ def _key(seen: Observation) -> object:
         tuple(sorted(seen.stopped_at.items())),
         tuple(sorted(seen.bought_at.items())),
         (seen.peak_equity_usd, seen.peak_problem),
-        tuple((each.symbol, each.side, each.quantity) for each in seen.open_orders if not each.is_leg),
+        tuple((each.symbol, each.side, each.quantity) for each in seen.open_orders),
     )
 
 
@@ -489,8 +501,9 @@ class _Account:
 def _read_brackets(first: Step) -> dict[str, Order]:
     """Return what ends the holdings that are there at the beginning: the lowest target and the highest stop of each."""
     found: dict[str, Order] = {}
+    waiting = [decode(OpenOrder, each) for each in first.legs]
     for symbol, held in first.positions.items():
-        legs = [each for each in first.open_orders if each.symbol == symbol and each.is_leg and each.side is Side.SELL]
+        legs = [each for each in waiting if each.symbol == symbol and each.side is Side.SELL]
         stops = [each.stop_price_usd for each in legs if each.stop_price_usd is not None]
         limits = [each.limit_price_usd for each in legs if each.limit_price_usd is not None and not each.stop_price_usd]
         if stops:

@@ -40,6 +40,8 @@ IDLE = frozenset({Code.MARKET_CLOSED, Code.NOT_DUE, Code.ALREADY_RAN, Code.UNDER
 _SERIES = r'"[^"\\]*": \{"times": \[[^\[\]]*\], "usd": \[[^\[\]]*\]\}'
 _CLOSES = re.compile(rf'"closes": (\{{{_SERIES}(?:, {_SERIES})*\}})')
 _ONE = re.compile(r'"([^"\\]*)": \{"times": \[([^\[\]]*)\], "usd": \[([^\[\]]*)\]\}')
+_LINE = re.compile(r'"line": \[\[[^"\\\[\]]*"[^"\\]*", [^"\[\]]*\](?:, \["[^"\\]*", [^"\[\]]*\])*\]')
+_OWN_RULE = re.compile(rf'"signal": "[^"]*{re.escape(own.SUFFIX)}"')
 _NUMBERS = re.compile(r"[0-9.eE+\-, ]*")
 
 
@@ -76,7 +78,8 @@ class Step:
     status: str = ""
     account: Account | None = None
     positions: Mapping[str, Position] = field(default_factory=dict)
-    open_orders: Sequence[OpenOrder] = ()
+    open_orders: Sequence[OpenOrder] = ()  # but for the legs of brackets and the stops
+    legs: Sequence[Json] = ()  # these, as the record has them
     chosen: Sequence[str] = ()
     bars: Mapping[str, Bars] = field(default_factory=dict)
     ohlv: Json = field(default_factory=dict)
@@ -121,7 +124,8 @@ def parse(slot: datetime, text: str) -> tuple[Json, Step]:
         now=decode_time(seen["now"]).astimezone(UTC),
         account=decode(Account, seen["account"]),
         positions={symbol: decode(Position, each) for symbol, each in seen["positions"].items()},
-        open_orders=tuple(decode(OpenOrder, each) for each in seen["open_orders"]),
+        open_orders=tuple(decode(OpenOrder, each) for each in seen["open_orders"] if not each["is_leg"]),
+        legs=tuple(each for each in seen["open_orders"] if each["is_leg"]),
         chosen=top_performers(seen["ranking"], int(step.settings.get("universe_size", Settings.universe_size))),
         bars=closes,
         ohlv=seen.get("ohlv", {}),
@@ -132,11 +136,9 @@ def parse(slot: datetime, text: str) -> tuple[Json, Step]:
     )
     if decision is None:
         return record, step
-    keeps_lines = own.is_file(str(step.settings.get("signal", "")))  # the shipped rules do not look at them
-    forecasts = [each if keeps_lines else {**each, "line": []} for each in decision["forecasts"]]
     return record, replace(
         step,
-        forecasts={each["symbol"]: decode(Forecast, each) for each in forecasts},
+        forecasts={each["symbol"]: decode(Forecast, each) for each in decision["forecasts"]},
         decided=tuple(decode(Order, each) for each in decision["orders"]),
         directions={each["symbol"]: str(each["direction"]) for each in decision["insights"]},
         refused=frozenset((each["symbol"], str(each["code"])) for each in decision["denials"]),
@@ -151,7 +153,10 @@ def _read(text: str) -> tuple[dict[str, Any], dict[str, Bars]]:
         seen = record.get("observation")
         closes = decode_object(seen["closes"]) if isinstance(seen, dict) else {}
         return dict(record), {symbol: _decode_bars(symbol, each) for symbol, each in closes.items()}
-    record = decode_object(parse_json(f"{text[: found.start(1)]}{{}}{text[found.end(1) :]}"))
+    rest = f"{text[: found.start(1)]}{{}}{text[found.end(1) :]}"
+    if not _OWN_RULE.search(rest):  # the shipped rules do not look at the corners of the lines
+        rest = _LINE.sub('"line": []', rest)
+    record = decode_object(parse_json(rest))
     if decode_object(record["observation"])["closes"]:
         raise ValueError("it has closes beside those of its observation")
     return dict(record), {each[1]: _parse_bars(*each.groups()) for each in _ONE.finditer(found[1])}

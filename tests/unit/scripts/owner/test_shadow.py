@@ -8,6 +8,7 @@ import pytest
 from scripts.owner.shadow import BEFORE, Course, Decider, Flow, Period, Trade, World, follow
 from scripts.owner.tape import Bars, Step
 from tests import builders
+from trader.codec import encode
 from trader.model import OpenOrder, OrderType, Side
 
 FIRST = datetime(2026, 11, 9, 15, 0, tzinfo=UTC)
@@ -38,7 +39,7 @@ def period(exits: list[Trade], *, usd: float | None = None, cash_usd: float = 0.
         now=FIRST,
         account=account,
         positions=builders.positions(A=10),
-        open_orders=[stop],
+        legs=[encode(stop)],
         bars={"A": bars(FIRST, 100.0)},
         decided=(),
     )

@@ -37,6 +37,18 @@ def test_closes_in_another_place_do_not_stand_for_those_of_the_observation() -> 
         parse(SLOT, json.dumps({"more": {"closes": closes}, **record()}))
 
 
+def test_the_corners_of_lines_are_left_out_but_for_an_own_rule_which_may_look_at_them() -> None:
+    whole = record()
+    corners = [["2022-12-27T05:00:00Z", 100.0], ["2022-12-28T05:00:00Z", 1e2]]
+    whole["decision"] = {"forecasts": [{**whole["report"]["forecasts"][0], "line": corners}]}
+    whole["decision"] |= {name: [] for name in ("insights", "orders", "denials")}
+    _, step = parse(SLOT, json.dumps(whole))
+    assert step.forecasts["AAA"].line == ()
+    whole["settings"]["signal"] = "rules/mine.py"
+    _, step = parse(SLOT, json.dumps(whole))
+    assert [usd for _, usd in step.forecasts["AAA"].line] == [100.0, 100.0]
+
+
 @pytest.mark.parametrize("usd", [[1.0, -2.0], [1.0], [1.0, 0.0]])
 def test_closes_that_cannot_be_are_refused(usd: list[float]) -> None:
     changed = record()
