@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from trader import logs, wiring
 from trader.app import Invocation, Members, run_slot
@@ -23,8 +23,10 @@ class Context(Protocol):
         """Return the milliseconds until Lambda stops the function."""
 
 
-def lambda_handler(event: object, context: Context) -> Report:
-    """Run the bot for the scheduled event and return the run's report. This is the entry point for AWS Lambda."""
+def lambda_handler(event: object, context: Context) -> Report | Mapping[str, Any]:
+    """Do what the scheduled event asks for: run the bot, or send the digest. This is the entry point for AWS Lambda."""
+    if isinstance(event, Mapping) and "do" in event:
+        return do(event, context)
     return run(event, context)
 
 
@@ -56,6 +58,25 @@ def run(
             ),
             wiring,
         )
+    except BaseException:
+        LOG.exception("failed")
+        raise
+
+
+def do(
+    event: object,
+    context: Context | None = None,
+    *,
+    env: Mapping[str, str] = os.environ,
+    clock: Callable[[], datetime] = present,
+) -> Mapping[str, Any]:
+    """Do the task that the event names, such as {"do": "digest"}, and return what became of it. Nothing is traded."""
+    from trader.digest import run as digest  # imported here because a run that trades does not need it
+
+    logs.configure()
+    try:
+        made = Invocation(event=event, env=env, deadline=deadline_of(context), progress=no_progress, clock=clock)
+        return digest.describe(digest.find_task(event)(made, wiring))
     except BaseException:
         LOG.exception("failed")
         raise

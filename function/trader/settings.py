@@ -190,6 +190,14 @@ def universe(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(symbols))
 
 
+def strategies(text: str) -> tuple[str, ...]:
+    """Return distinct names of strategies."""
+    names = tuple(dict.fromkeys(each.strip() for each in text.split(",")))
+    if not all(re.fullmatch(STRATEGY_NAME, name, re.ASCII) for name in names):
+        raise ValueError(f"a comma-separated list of strategies' names, each of {STRATEGY_NAME_IN_WORDS}")
+    return names
+
+
 def base_url(text: str) -> str:
     """Return an address of Alpaca or of this machine; no other host may receive the keys.
 
@@ -338,6 +346,15 @@ class Settings:
         "addresses of Apprise that messages go to, separated by blanks",
         secret=True,
         optional=True,
+    )
+    silent_sessions: int = setting(
+        2,
+        Integer(0, 4),
+        "sessions without a healthy run after which the digest says so; 0: never",
+        recorded=False,
+    )
+    watch: tuple[str, ...] = setting(
+        (), strategies, "other strategies, comma-separated, of which the digest says that they had none", recorded=False
     )
     drawdown_message_fraction: float = setting(
         0.2,

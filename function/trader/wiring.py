@@ -1,6 +1,8 @@
 """Wiring: the only module that names adapters. It imports the costly ones only if the settings select them."""
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,7 +24,7 @@ from trader.journal.stores import Bucket, Folder
 from trader.messages.addresses import Address
 from trader.messages.base import Channel
 from trader.messages.sns import SnsTopic
-from trader.model import Account, BrokerName, Engine, PriceSourceName
+from trader.model import Account, BrokerName, Closes, Engine, PriceSourceName
 from trader.parameters import Parameters
 from trader.prices.base import Coverage, PriceSource
 from trader.prices.file import FilePrices
@@ -32,6 +34,9 @@ from trader.stages.pipeline import RunServices
 
 if TYPE_CHECKING:
     from trader.alpaca.client import AlpacaClient
+
+DAYS_OF_BENCHMARK = 40
+"""Daily closes of the benchmark that a digest reads: enough for a month of sessions."""
 
 PARAMETERS = Parameters()  # secrets are fetched at cold start and kept while the process lives
 
@@ -102,6 +107,24 @@ def make_channels(settings: Settings) -> list[Channel]:
     """Return the channels that MESSAGE_TOPIC and MESSAGE_URL name; none if neither is set."""
     topics = [SnsTopic(settings.message_topic)] if settings.message_topic else []
     return [*topics, *map(Address, settings.message_url)]
+
+
+def read_halt_reason(settings: Settings) -> str:
+    """Return why trading is halted; empty if it is not."""
+    return PARAMETERS.read_halt_reason(settings.halt_parameter)
+
+
+def read_daily_closes(symbol: str, settings: Settings, invocation: Invocation) -> Closes | None:
+    """Return a symbol's daily closes of the last weeks; None if the sources have none of it."""
+    daily = replace(settings, bar_interval="1d", signal=loader.DEFAULT, rule_parameters=())
+
+    def alpaca() -> "AlpacaClient":
+        return _alpaca_client(daily, lambda _: (settings.alpacauser, settings.alpacapw), invocation.deadline)
+
+    sources = [_price_source(name, daily, alpaca, invocation) for name in daily.price_sources]
+    prices = Prices(sources, now=invocation.clock(), count=DAYS_OF_BENCHMARK, max_age_s=math.inf)
+    series = prices.series([symbol]).get(symbol)
+    return None if series is None else series.closes
 
 
 def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[RunServices, OrderHistory]:

@@ -39,6 +39,7 @@ class Fill:
     quantity: float
     price_usd: float
     why: Why
+    client_order_id: str = ""
 
 
 def list_fills(orders: Iterable[Order], strategy: str) -> list[Fill]:
@@ -56,6 +57,7 @@ def list_fills(orders: Iterable[Order], strategy: str) -> list[Fill]:
             quantity=order.filled_quantity,
             price_usd=order.filled_price_usd,
             why=why,
+            client_order_id=order.client_order_id,
         )
         for why, order in found.values()
         if order.symbol in own and order.filled_quantity and order.filled_price_usd and order.filled_at

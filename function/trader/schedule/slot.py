@@ -58,10 +58,13 @@ def event_time(event: object) -> datetime | None:
 def is_due(event: object, settings: "Settings") -> bool:
     """Check whether a scheduled event is due at DAILY_AT; a manual event without a time always is."""
     when = event_time(event)
-    if not settings.daily_at or when is None:
-        return True
+    return not settings.daily_at or when is None or is_near(when, time.fromisoformat(settings.daily_at))
+
+
+def is_near(when: datetime, wanted: time) -> bool:
+    """Check whether it is about this time of the day in New York."""
     here = when.astimezone(NEW_YORK)
-    return abs(here - datetime.combine(here, time.fromisoformat(settings.daily_at), NEW_YORK)) <= DUE_WITHIN
+    return abs(here - datetime.combine(here, wanted, NEW_YORK)) <= DUE_WITHIN
 
 
 def slot_of(bar: datetime, bar_interval: str) -> datetime:
