@@ -232,6 +232,8 @@ def finish(run: Run, status: Outcome | Code, detail: str, used_fraction: float =
             "unprotected": len(ours),
             "settled": len(run.settled),
             "equity_usd": account.equity_usd if account else None,
+            # Below the strategy's name once more: a chart by strategy needs a column for each.
+            "equities": {report["strategy"]: account.equity_usd} if account else {},
             "cash_usd": account.cash_usd if account else None,
             "drawdown_fraction": problems.measure_drawdown(run),
             "duration_s": round(sum(run.timings_s.values()), 3),

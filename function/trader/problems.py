@@ -16,6 +16,9 @@ from trader.model import NEW_YORK, Code, Health, Json, OrderStatus, Outcome, Rep
 PATIENCE = timedelta(hours=1)
 """If the next run comes within this time, it may make a bad one good, and only a second one in a row is told."""
 
+NAMED_ALREADY = frozenset({Code.ORDER_REJECTED, Code.UNPROTECTED})
+"""The statuses of which each case is a problem of its own."""
+
 SLOW_FRACTION = 0.8
 """The part of its time from which a run counts as slow."""
 
@@ -169,7 +172,7 @@ def _list_status(report: Report, strategy: str) -> Iterator[Problem]:
         yield Problem(kind=Kind.FAILED, subject="", words=words)
     elif status == Code.ACCOUNT_BLOCKED:
         yield Problem(kind=Kind.BLOCKED, subject="", words=detail or "the broker has blocked the account")
-    elif Health.of(status) is Health.ATTENTION:
+    elif Health.of(status) is Health.ATTENTION and status not in NAMED_ALREADY:
         words = f"{status}{f': {detail}' if detail else ''}"
         yield Problem(kind=Kind.ATTENTION, subject=status, words=words)
 

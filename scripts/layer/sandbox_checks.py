@@ -21,8 +21,13 @@ CHECKS = (
     "only the layer's modules are loaded",
     "New York time",
     "the sample day gives the decisions of make run",
+    "the digest decides the sample day again",
     "Yahoo, Alpaca, SSM and S3 through their adapters",
+    "a message by SNS and Apprise",
 )
+DIGEST_OF_SAMPLE = "2022-12-28T21:15:00Z"
+"""A quarter past four in New York on the day of the sample's last slot."""
+
 BARS = 120
 LAST_STEPS = {"KO": -0.05, "PEP": -0.04, "MCD": 0.05}
 """How far each symbol's last close jumps from its trend line: two to buy, one to sell."""
@@ -101,10 +106,8 @@ def verify(assignment: Assignment, passed: Callable[[], None]) -> Findings:
     if facts["new_york_noon_utc"] != [17, 16]:
         raise CheckError(f"noon in New York, in January and July, is {facts['new_york_noon_utc']} UTC, not [17, 16]")
     passed()
-    init_ms, peak_mb, run_s = sample_day(assignment)
-    passed()
-    trade_with_stand_ins(assignment)
-    passed()
+    init_ms, peak_mb, run_s = sample_day(assignment, passed)
+    trade_with_stand_ins(assignment, passed)
     return Findings(
         init_ms=init_ms,
         after_init_mb=facts["after_init_mb"],
@@ -122,13 +125,17 @@ def probe(assignment: Assignment) -> dict[str, Any]:
     return facts
 
 
-def sample_day(assignment: Assignment) -> tuple[float, float, float]:
-    """Run the slot of `make run` and compare; return the init time in ms, the peak in MB and the run time in s."""
+def sample_day(assignment: Assignment, passed: Callable[[], None]) -> tuple[float, float, float]:
+    """Run the slot of `make run` and compare; return the init time in ms, the peak in MB and the run time in s.
+
+    Then let the digest decide the slot again.
+    """
     with TemporaryDirectory() as folder:
         env = {"JOURNAL": f"folder:{folder}/journal", "ACCOUNT_FILE": f"{folder}/account.json"}
         with running(assignment.function(), env) as interface:
             report = interface.invoke({"time": assignment.expected["slot"]})
             init_ms, peak_mb = interface.init_ms, interface.peak_mb
+            told = interface.invoke({"do": "digest", "time": DIGEST_OF_SAMPLE})
     expected = assignment.expected
     differing = [key for key in {*expected, *report} - {"timings_s"} if expected.get(key) != report.get(key)]
     if differing:
@@ -136,19 +143,28 @@ def sample_day(assignment: Assignment) -> tuple[float, float, float]:
             f"{', '.join(sorted(differing))} differ from make run's for {expected['slot']}; "
             f"status {report['status']}, denials: {report['denials'][:3]}"
         )
+    passed()
+    if "1 slot decided again, the same" not in told["message"]["text"]:
+        raise CheckError(f"the digest of the sample day says:\n{told['message']['text']}")
+    passed()
     return init_ms, peak_mb, sum(report["timings_s"].values())
 
 
-def trade_with_stand_ins(assignment: Assignment) -> None:
-    """Run the function once against stand-ins for AWS, Alpaca and Yahoo on loopback."""
-    from scripts.testkit import services
+def trade_with_stand_ins(assignment: Assignment, passed: Callable[[], None]) -> None:
+    """Run the function once against stand-ins for AWS, Alpaca and Yahoo on loopback, and let it send a message."""
+    from scripts.testkit import aws, services
+    from scripts.testkit.web_hook import web_hook
 
     closes = {symbol: services.trend_closes(BARS, step) for symbol, step in LAST_STEPS.items()}
-    with services.start(closes, not_at_yahoo=["PEP"]) as there:
+    with services.start(closes, not_at_yahoo=["PEP"]) as there, web_hook() as hook:
         there.alpaca.hold("MCD", 5, 100)
-        with running(assignment.function(), {**there.environment, "UNIVERSE": "KO,PEP"}) as interface:
+        topic = aws.client("sns", there.aws).create_topic(Name="alarms")["TopicArn"]
+        env = {"UNIVERSE": "KO,PEP", "MESSAGE_TOPIC": topic, "MESSAGE_URL": f"ntfy://{hook.place}/topic"}
+        with running(assignment.function(), {**there.environment, **env}) as interface:
             report = interface.invoke({"time": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:00Z}"})
             log = interface.log
+            told = interface.invoke({"do": "test-message"})
+            log_of_message = interface.log
         keys = list(there.list_objects())
         ordered = {(order.symbol, order.side) for order in there.alpaca.orders if order.type == "market"}
     if ordered != {("KO", "buy"), ("PEP", "buy"), ("MCD", "sell")}:
@@ -158,6 +174,10 @@ def trade_with_stand_ins(assignment: Assignment) -> None:
         )
     if not any(key.startswith("trader/runs/trend/") and key.endswith(".json") for key in keys):
         raise CheckError(f"the bucket has no record of the run, only {keys}")
+    passed()
+    if told["status"] != "SENT" or len(hook.taken) != 1 or "message not sent" in log_of_message:
+        raise CheckError(f"the message was not taken by both channels: {told}; the log ends:\n{log_of_message[-2000:]}")
+    passed()
 
 
 if __name__ == "__main__":

@@ -293,13 +293,22 @@ class Harness:
             self.sleep_file.write_text("0")
 
     def _invoke(self, number: int, event: Event) -> Answer:
-        env = {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
+        env = self._settings()
         if not event.is_clock_wrong:
             self.alpaca.now = max(self.alpaca.now, event.clock)  # Alpaca's clock stays right if the event's is slow
         try:
             return Answer(event=event, report=self.process(number).invoke(event.payload(env, self.sleep_file)))
         except FunctionError as error:
             return Answer(event=event, error=" ".join(str(error).split())[:400])
+
+    def tell(self, moment: datetime) -> Mapping[str, Any]:
+        """Hand the function the event of the digest's rule, and return what became of it."""
+        payload = Event(slot=moment, clock=moment).payload(self._settings(), self.sleep_file)
+        answer: Mapping[str, Any] = self.process(0).invoke({**payload, "do": "digest"})
+        return answer
+
+    def _settings(self) -> Mapping[str, str]:
+        return {"JOURNAL": f"s3://{BUCKET}/{self.prefix}", **self.env}
 
     # --- inspection ---
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from scripts.testkit.alpaca_books import FakeOrder
+from scripts.testkit.web_hook import WebHook, web_hook
 from tests.fault_injection.fault_matrix import (
     BEFORE,
     FOR_EVER,
@@ -633,6 +634,70 @@ def _(told: Play) -> None:
     told.slot()
     told.harness.alpaca.deposit(-10_000)
     told.slot(BUY, expected="TRADED")
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+# --- messages ------------------------------------------------------------------------------------------------------
+
+MESSAGES = "messages"
+
+
+def address(hook: WebHook) -> Mapping[str, str]:
+    """Return the settings with which messages go to a web hook."""
+    return {**QUICK, "MESSAGE_URL": f"json://{hook.place}/"}
+
+
+def refuse_buy(told: Play) -> Answer:
+    """Run a slot whose buy is refused after its answer, which needs a person."""
+    told.set(fills="never")()
+    return told.slot(BUY, hooks={"GET /orders?after": told.end("CCC", "rejected", side="buy")})
+
+
+@story(MESSAGES, "a buy is refused twice, and told once")
+def _(told: Play) -> None:
+    with web_hook() as hook:
+        told.harness.env = address(hook)
+        refuse_buy(told)
+        refuse_buy(told)
+    told.require(len(hook.texts) == 1 and "order refused (CCC)" in hook.texts[0], f"the messages are {hook.texts}")
+    told.require_safe("AAA", "BBB")
+
+
+@story(MESSAGES, "a buy is refused, the service answers 500")
+def _(told: Play) -> None:
+    with web_hook(500) as hook:
+        told.harness.env = address(hook)
+        refuse_buy(told)
+        told.heal()
+        told.slot(BUY, expected="TRADED")
+    told.require(len(hook.taken) == 1, f"{len(hook.taken)} messages were tried")
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(MESSAGES, "a buy is refused, the service never answers")
+def _(told: Play) -> None:
+    with web_hook(hangs=True) as hook:
+        told.harness.env = address(hook)
+        refuse_buy(told)
+        told.heal()
+        told.slot(BUY, expected="TRADED")
+    told.require(len(hook.taken) == 1, f"{len(hook.taken)} messages were tried")
+    told.require_safe("AAA", "BBB", "CCC")
+
+
+@story(MESSAGES, "the digest's event comes twice")
+def _(told: Play) -> None:
+    with web_hook() as hook:
+        told.harness.env = address(hook)
+        told.slot(BUY, expected="TRADED")
+        evening = told.moment.astimezone(NEW_YORK).replace(hour=16, minute=15)
+        before = len(told.harness.alpaca.requests)
+        statuses = [told.harness.tell(evening)["status"] for _ in range(2)]
+        methods = {each.method for each in told.harness.alpaca.requests[before:]}
+        told.require(statuses == ["SENT", "ALREADY_SENT"], f"the digests ended as {statuses}")
+        told.require(len(hook.texts) == 1, f"{len(hook.texts)} digests were sent")
+        told.require(methods == {"GET"}, f"the digest sent {methods} to Alpaca")
+        told.day(CALM)
     told.require_safe("AAA", "BBB", "CCC")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from lambda_function import do
@@ -65,6 +66,16 @@ def test_an_event_that_comes_twice_sends_one_message(tmp_path: Path) -> None:
         days = with_hook(tmp_path, hook)
         days.run(at(0), QUIET)
         assert [digest(days, 0)["status"] for _ in range(3)] == ["SENT", "ALREADY_SENT", "ALREADY_SENT"]
+    assert len(hook.texts) == 1
+
+
+@pytest.mark.usefixtures("aws")
+def test_an_event_that_comes_twice_sends_one_message_from_a_bucket_too(tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="journal")
+    with web_hook() as hook:
+        days = with_hook(tmp_path, hook, JOURNAL="s3://journal/mine")
+        days.run(at(0), BOUGHT)
+        assert [digest(days, 0)["status"] for _ in range(2)] == ["SENT", "ALREADY_SENT"]
     assert len(hook.texts) == 1
 
 

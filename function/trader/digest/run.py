@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Protocol
+from uuid import uuid4
 
 import pandas as pd
 
@@ -282,8 +283,12 @@ def find_next_run(settings: Settings, day: date) -> datetime:
 
 
 def to_text(digest: Digest, message: Message) -> str:
-    """Return the digest as it is kept: its message, and the days that the next one reads."""
+    """Return the digest as it is kept: its message, and the days that the next one reads.
+
+    No two texts are the same: S3 counts one that is there already, as after a lost answer, as the same run's own.
+    """
     kept = {
+        "claimant": uuid4().hex,
         "strategy": digest.strategy,
         "day": digest.day.isoformat(),
         "subject": message.subject,

@@ -66,4 +66,6 @@ def handler(event: dict[str, Any], context: Any) -> Any:
     def clock() -> datetime:
         return moment + timedelta(seconds=float(sleep_file.read_text() or 0))
 
+    if "do" in event:
+        return lambda_function.do(event, in_context, env=env, clock=clock)
     return lambda_function.run(event, in_context, env=env, clock=clock)

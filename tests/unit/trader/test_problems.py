@@ -141,6 +141,11 @@ def test_orders_that_are_unknown_refused_or_ended_otherwise_are_told() -> None:
     assert "1 of 4 filled" in found[2].words
 
 
+@pytest.mark.parametrize("status", [Code.ORDER_REJECTED, Code.UNPROTECTED])
+def test_a_status_of_which_each_case_is_named_is_no_second_problem(status: Code) -> None:
+    assert find(make_run(), status, used=0.1) == []
+
+
 def test_a_run_that_was_cut_off_is_told() -> None:
     run = make_run()
     run.recovered = [SLOT - QUARTER]
