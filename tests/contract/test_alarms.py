@@ -193,6 +193,7 @@ def run_line(slot: datetime, ending: Ending) -> dict[str, Any]:
         "unprotected": 0,
         "settled": 0,
         "equity_usd": 100_000.0 if trades else None,
+        "equities": {"trend": 100_000.0} if trades else {},
         "cash_usd": 5_000.0 if trades else None,
         "drawdown_fraction": 0.03 if trades else None,
         "duration_s": ending.duration_s,
