@@ -1,6 +1,6 @@
 """What a report says: read from the journal, the broker's orders and a benchmark."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 
@@ -8,7 +8,7 @@ from scripts.backtest import benchmark
 from scripts.backtest.model import BacktestError, Options
 from scripts.cloud.logs import new_york
 from scripts.console import format_count
-from scripts.owner import books, figures, records
+from scripts.owner import books, controls, figures, records
 from scripts.owner.figures import Curve
 from scripts.owner.gap import Gap, split
 from scripts.owner.records import Records, Seen
@@ -19,6 +19,9 @@ from scripts.report.formatting import Holding
 from scripts.run.reconcile import ReconcileInputs
 from trader.audit.fills import list_fills
 from trader.deadline import Deadline
+from trader.digest.day import count_streak, read_history
+from trader.journal.base import JournalError
+from trader.journal.entry import Journal
 from trader.journal.record import read_settings
 from trader.journal.recovery import AFTER, BEFORE
 from trader.logs import one_line, printable
@@ -70,6 +73,8 @@ class Answer:
     bought_at: Mapping[str, datetime]
     gap: Gap | None = None  # live against its test; None if there are not two looks at the account
     gap_notes: Sequence[str] = ()  # what is not known of it
+    equality: str = ""  # what the last digest says of deciding the records again; empty if there is none
+    group: Sequence[controls.Comparison] = ()  # the bot's test beside accounts that know no better
 
 
 def make(
@@ -103,13 +108,16 @@ def make(
         trusts_rule=trusts_rule,
         progress=progress,
     )
+    compared = compare(inputs.settings, named, [each.day for each in curve.days] if curve else [])
     return Answer(
         strategy=strategy,
         since=inputs.since,
         until=inputs.now,
         runs=found,
         curve=curve,
-        compared=compare(inputs.settings, named, [each.day for each in curve.days] if curve else []),
+        compared=compared,
+        equality=read_equality(inputs.journal),
+        group=list(compare_controls(steps, strategy, compared)),
         trades=trades,
         problem=problem,
         held=find_held(found.runs),
@@ -117,6 +125,33 @@ def make(
         gap=gap,
         gap_notes=[each for each in (note, unknown, *found.untested, *(gap.notes if gap else ())) if each],
     )
+
+
+def compare_controls(steps: Sequence[Step], strategy: str, compared: Compared) -> Iterator[controls.Comparison]:
+    """Yield the bot's test beside each control, and beside the benchmark, as far as they can be compared."""
+    courses = controls.run(steps, strategy)
+    bot = courses.pop(controls.Control.BOT, None)
+    if bot is None:
+        return
+    for control, course in courses.items():
+        if found := controls.compare(control, str(control), bot, course):
+            yield found
+    days = controls.last_of_days(bot)
+    if found := controls.compare_days(controls.Control.BENCHMARK, compared.name, days, compared.closes_usd):
+        yield found
+
+
+def read_equality(journal: Journal) -> str:
+    """Return for how many sessions in a row the digests found each decision the same; empty without a digest."""
+    try:
+        names = journal.store.names(f"digests/{journal.strategy}/")
+        history = read_history(journal.load(names[-1])) if names else []
+    except JournalError as error:
+        return one_line(error)
+    if not history:
+        return ""
+    streak = format_count(count_streak(history), "session")
+    return f"{streak} in a row with each decision the same when decided again, as of {history[-1].day}"
 
 
 def keep_account(steps: Sequence[Step]) -> tuple[Sequence[Step], str]:
@@ -225,6 +260,7 @@ def list_rest(answer: Answer) -> Sequence[tuple[str, str]]:
     """Return how the runs ended, what was refused, and what is missing, each with its name."""
     runs = answer.runs
     lines = [
+        ("Equality", answer.equality),
         ("Runs", ", ".join(f"{count:,} {status}" for status, count in figures.count_statuses(runs.runs).items())),
         ("Refused", ", ".join(f"{count:,} {code}" for code, count in figures.count_refusals(runs.runs).items())),
         ("No record", ", ".join(new_york(each)[:16] for each in runs.without[:MAX_SHOWN])),

@@ -34,7 +34,7 @@ class Control(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class Comparison:
     """The bot's test beside a control: the return of both, and the interval of the mean daily difference."""
 
     control: Control
@@ -167,20 +167,20 @@ CHANGES: Mapping[Control, Callable[[Step, str], Mapping[str, Forecast]]] = {
 
 def compare(
     control: Control, name: str, bot: Sequence[tuple[datetime, float]], other: Sequence[tuple[datetime, float]]
-) -> Compared | None:
+) -> Comparison | None:
     """Compare two courses of equity session by session; None if they share fewer than two."""
     return compare_days(control, name, last_of_days(bot), last_of_days(other))
 
 
 def compare_days(
     control: Control, name: str, bot: Mapping[date, float], other: Mapping[date, float]
-) -> Compared | None:
+) -> Comparison | None:
     """Compare two values by the day, on the days that both have."""
     days = sorted(bot.keys() & other.keys())
     if len(days) < 2:
         return None
     differences = [bot[day] / bot[before] - other[day] / other[before] for before, day in pairwise(days)]
-    return Compared(
+    return Comparison(
         control=control,
         name=name,
         bot_return=bot[days[-1]] / bot[days[0]] - 1,
@@ -194,7 +194,7 @@ def last_of_days(course: Sequence[tuple[datetime, float]]) -> dict[date, float]:
     return {moment.astimezone(NEW_YORK).date(): usd for moment, usd in course}
 
 
-def judge(compared: Compared) -> str:
+def judge(compared: Comparison) -> str:
     """Say in words whether the bot has earned its place beside a control, and what it would take to know."""
     interval = compared.interval
     if interval is None:
@@ -207,3 +207,16 @@ def judge(compared: Compared) -> str:
     needed = compared.needed_sessions
     when = "no hundred years would tell" if needed is None else f"it would take about {needed:,} sessions at this rate"
     return f"not known yet: {bounds}; {when}"
+
+
+def conclude(group: Sequence[Comparison]) -> str:
+    """Say in one sentence whether the forecast has earned its place; empty if nothing was compared."""
+    intervals = {each.name: each.interval for each in group if each.control is not Control.BENCHMARK}
+    if not intervals:
+        return ""
+    worse = [name for name, each in intervals.items() if each and each.high < 0]
+    if worse:
+        return f"The forecast has not earned its place: {' and '.join(worse)} did better without it"
+    if all(each and each.low > 0 for each in intervals.values()):
+        return "The forecast has earned its place: without it, or by chance, there would be less"
+    return "Whether the forecast has earned its place is not known yet"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from scripts.cloud.logs import new_york
-from scripts.owner import gap_table
+from scripts.owner import controls, gap_table
 from scripts.owner.answer import Answer, list_rest, list_returns, previous_session, sum_up, sum_up_trips
 from scripts.report import formatting, svg, templating
 from trader.model import NEW_YORK
@@ -54,6 +54,9 @@ def _contents(answer: Answer) -> dict[str, Any]:
         "parts": [gap_table.describe_item(each) for each in answer.gap.items[: gap_table.MAX_ITEMS]]
         if answer.gap
         else [],
+        "group": [(each.name, formatting.percent(each.control_return), controls.judge(each)) for each in answer.group],
+        "bot_return": formatting.percent(answer.group[0].bot_return) if answer.group else "",
+        "conclusion": controls.conclude(answer.group),
         "gap_notes": list(gap_table.list_notes(answer)),
         "returns": list_returns(answer),
         "benchmark": answer.compared.name or "Benchmark",

@@ -17,7 +17,7 @@ from scripts import console
 from scripts.cloud.logs import new_york
 from scripts.console import format_count
 from scripts.files import OUT
-from scripts.owner import figures, gap_table, retention
+from scripts.owner import controls, figures, gap_table, retention
 from scripts.owner.answer import MAX_SHOWN, Answer, list_rest, list_returns, make, sum_up, sum_up_trips
 from scripts.owner.trips import Trip
 from scripts.report import formatting
@@ -96,7 +96,24 @@ def write_json(answer: Answer) -> Mapping[str, object]:
             }
             for each in answer.held
         ],
+        "equality": answer.equality,
+        "conclusion": controls.conclude(answer.group),
+        "controls": [write_control(each) for each in answer.group],
         "refusals": figures.count_refusals(answer.runs.runs),
+    }
+
+
+def write_control(compared: controls.Comparison) -> Mapping[str, object]:
+    """Return the bot beside a control as JSON; the bounds hold for the mean daily difference, at all times."""
+    interval = compared.interval
+    return {
+        "control": compared.control,
+        "name": compared.name,
+        "bot_return_fraction": compared.bot_return,
+        "control_return_fraction": compared.control_return,
+        "interval": None if interval is None else asdict(interval),
+        "needed_sessions": compared.needed_sessions,
+        "words": controls.judge(compared),
     }
 
 
@@ -128,6 +145,7 @@ def show(answer: Answer) -> None:
     out.print()
     show_returns(answer)
     show_gap(answer)
+    show_controls(answer)
     show_trades(answer)
     show_held(answer)
     show_rest(answer)
@@ -174,6 +192,18 @@ def show_gap(answer: Answer) -> None:
     for name, words in gap_table.list_notes(answer):
         console.OUT.print(console.label(f" {name}", words, width=12))
     console.OUT.print()
+
+
+def show_controls(answer: Answer) -> None:
+    """Print what accounts made of the same slots that know no better, and whether the bot is better than they are."""
+    if not answer.group:
+        return
+    table = console.table("Control group", "Return", "The bot beside it", numbers=["Return"], whole=["Control group"])
+    table.add_row("the bot, ideal fills", formatting.percent(answer.group[0].bot_return), "", style="bold")
+    for each in answer.group:
+        table.add_row(each.name, formatting.percent(each.control_return), controls.judge(each))
+    console.OUT.print(table)
+    console.OUT.print(Text(f" {controls.conclude(answer.group)}\n", style="dim"), soft_wrap=True)
 
 
 def show_trades(answer: Answer) -> None:

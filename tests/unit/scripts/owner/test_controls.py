@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts.owner import controls
-from scripts.owner.controls import Compared, Control
+from scripts.owner.controls import Comparison, Control
 from scripts.owner.tape import Bars, Step, parse
 from tests.builders import SLOT
 from tests.several_days import BOUGHT, QUIET, SeveralDays, at
@@ -87,7 +87,7 @@ def days_of(growths: list[float]) -> dict[date, float]:
     return {date(2026, 1, 1) + timedelta(days=number): float(usd) for number, usd in enumerate(values)}
 
 
-def compared(bot: list[float], other: list[float]) -> Compared:
+def compared(bot: list[float], other: list[float]) -> Comparison:
     found = controls.compare_days(Control.COIN, "coin", days_of(bot), days_of(other))
     assert found is not None
     return found
@@ -117,3 +117,26 @@ def test_only_days_that_both_have_are_compared() -> None:
     found = controls.compare_days(Control.COIN, "coin", bot, other)
     assert found is not None
     assert found.bot_return == pytest.approx(0.21)
+
+
+def judged(*gains: float) -> list[Comparison]:
+    noise = [0.001 * (-1) ** number for number in range(252)]
+    made = [compared([1 + gain + each for each in noise], [1.0] * 252) for gain in gains]
+    return [replace(each, name=f"control {number}") for number, each in enumerate(made)]
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((0.01, 0.01), "The forecast has earned its place"),
+        ((0.01, 0.0), "Whether the forecast has earned its place is not known yet"),
+        ((0.01, -0.01), "The forecast has not earned its place: control 1 did better without it"),
+    ],
+)
+def test_the_conclusion_needs_every_control(gains: tuple[float, float], words: str) -> None:
+    assert controls.conclude(judged(*gains)).startswith(words)
+
+
+def test_a_benchmark_says_nothing_of_the_forecast() -> None:
+    (one,) = judged(-0.01)
+    assert controls.conclude([replace(one, control=Control.BENCHMARK)]) == ""
