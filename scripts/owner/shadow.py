@@ -176,8 +176,8 @@ class Decider:
         if key not in self._known:
             step = self._steps[number]
             whole = _add_closes(step, seen, prices)
-            forecasts = [
-                replace(each, price_usd=prices.get(symbol, each.price_usd))  # the line is still the recorded one
+            forecasts = [  # the line is still the recorded one
+                replace(each, price_usd=prices[symbol]) if symbol in prices else each
                 for symbol, each in step.forecasts.items()
                 if symbol in whole.closes
             ]
@@ -338,27 +338,28 @@ class _Account:
             self._marks.pop(symbol)
 
     def _pass(self, step: Step, until: datetime, *, has_exits: bool) -> list[Trade]:
-        begin, end = self.book.as_of.timestamp(), until.timestamp()
+        began, begin, end = self.book.as_of, math.ceil(self.book.as_of.timestamp()), math.floor(until.timestamp())
         sold: list[Trade] = []
         for symbol in list(self.book.positions):
             bars = step.bars.get(symbol)
-            count = int(np.searchsorted(bars.times, end, "right")) if bars else 0
+            count = int(bars.times.searchsorted(end, "right")) if bars else 0
             mark = self._marks.get(symbol)
             if bars is None or not count or (mark and bars.times[count - 1] < mark.times[-1]):
                 continue
             order = self.book.brackets.get(symbol) if has_exits else None
-            if order and end > begin and (sale := self._trigger(order, bars, begin, count)):
+            if order and until > began and (sale := self._trigger(order, bars, begin, count)):
                 sold.append(sale)
                 continue
             held = self.book.positions[symbol]
-            self.book.positions[symbol] = replace(held, price_usd=float(bars.usd[count - 1]))
+            if (usd := float(bars.usd[count - 1])) != held.price_usd:
+                self.book.positions[symbol] = replace(held, price_usd=usd)
             self._marks[symbol] = _Mark.at_end(bars, count, mark.since if mark else None)
         self.book.as_of = until
         return sold
 
-    def _trigger(self, order: Order, bars: Bars, begin: float, count: int) -> Trade | None:
+    def _trigger(self, order: Order, bars: Bars, begin: int, count: int) -> Trade | None:
         """Sell at the first close that reaches the stop or the limit."""
-        first = min(int(np.searchsorted(bars.times, begin)), count - 1)
+        first = min(int(bars.times.searchsorted(begin)), count - 1)
         for row in range(first, count):
             at = max(_moment(bars.times[row]), self.book.as_of)
             if sale := self._reach(order, float(bars.usd[row]), at):
@@ -523,8 +524,14 @@ def _read_brackets(first: Step) -> dict[str, Order]:
 def _is_unchanged(mark: _Mark, bars: Bars) -> bool:
     """Check whether the complete ones of the kept closes are still there as they were."""
     kept = mark.times[:-1]
+    if len(kept) == 0:
+        return False
+    first = int(bars.times.searchsorted(kept[0]))
+    times, usd = bars.times[first : first + len(kept)], bars.usd[first : first + len(kept)]
+    if len(times) == len(kept) and (times == kept).all():  # as nearly always
+        return bool((usd == mark.usd[:-1]).all())
     rows = np.searchsorted(bars.times, kept)
-    if len(kept) == 0 or rows[-1] >= len(bars.times):
+    if rows[-1] >= len(bars.times):
         return False
     return np.array_equal(bars.times[rows], kept) and np.array_equal(bars.usd[rows], mark.usd[:-1])
 

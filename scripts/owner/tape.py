@@ -51,6 +51,11 @@ class Bars:
 
     times: NDArray[np.int64]
     usd: NDArray[np.float64]
+    _series: dict[str, Closes] = field(default_factory=dict, init=False, repr=False)  # made once, as it takes long
+
+    def __reduce__(self) -> tuple[type["Bars"], tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Leave out the series on the way to another process."""
+        return Bars, (self.times, self.usd)
 
     @property
     def last_usd(self) -> float:
@@ -59,7 +64,10 @@ class Bars:
 
     def to_series(self, symbol: str) -> Closes:
         """Return the closes as the bot's stages take them."""
-        return pd.Series(self.usd, index=_index(self.times.tobytes()), name=symbol, copy=False)
+        if symbol not in self._series:
+            index = _index(self.times.tobytes())
+            self._series[symbol] = pd.Series(self.usd, index=index, name=symbol, copy=False)
+        return self._series[symbol]
 
     def end_at(self, usd: float) -> "Bars":
         """Return the bars with another last close."""
