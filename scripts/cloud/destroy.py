@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
 JOURNAL = ("runs/", "universe/", "equity/")
-KEYS = ("alpacauser", "alpacapw")
+KEYS = ("alpacauser", "alpacapw", "message_url")
 
 JOURNAL_KEY = re.compile(r"(runs|universe|equity)(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){2,3}", re.ASCII)
 """The keys of the journal that may become files here. A function's role can write keys with any other name as well."""

@@ -1,6 +1,7 @@
-"""`make secrets`: store each strategy's Alpaca keys in AWS as SecureStrings, without ever showing the secret key.
+"""`make secrets`: store each strategy's Alpaca keys and addresses of messages in AWS as SecureStrings.
 
-It asks for the keys on the terminal, or reads the environment variables ALPACAUSER and ALPACAPW. Before it stores a
+It asks for them on the terminal, or reads the environment variables ALPACAUSER, ALPACAPW and MESSAGE_URL; the secret
+key and the addresses are never shown. Before it stores a
 pair, it asks Alpaca once which account it belongs to; CHECK=0 leaves that out. Keys of an account that another strategy
 uses are refused: their parameters name the account, and the journal names the strategy that trades it.
 """
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from scripts import console
-from scripts.cloud import alpaca_account
+from scripts.cloud import alpaca_account, message_addresses
 from scripts.cloud.alpaca_account import LIVE_KEY, PAPER_KEY, Keys, KeysRefusedError
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, DeniedError, UsageError, connect, translate_errors
 from scripts.cloud.tables import TableRow, show_table
@@ -86,7 +87,7 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRow:
-    """The outcome for one parameter; `result` is written or unchanged."""
+    """The outcome for one parameter; `result` is written, unchanged or deleted."""
 
     strategy: str
     variable: str
@@ -97,7 +98,7 @@ class SecretRow:
 
 
 def main() -> None:
-    """Check the parameters, ask for each strategy's keys, write what is new, and show names and versions."""
+    """Check the parameters, ask for what each strategy needs, write what is new, and show names and versions."""
     rows: list[SecretRow] = []
     with console.plain_errors(
         interrupted="interrupted; the parameters written so far are shown; run make secrets again"
@@ -105,8 +106,10 @@ def main() -> None:
         cloud = connect()
         names = choose_strategies(os.environ)
         given = from_environment(os.environ, names)
+        addresses = message_addresses.read_environment(os.environ)
         there = {name: parameters(cloud, name) for name in names}
-        if given is None and not sys.stdin.isatty():
+        is_asking = given is None and sys.stdin.isatty()
+        if given is None and not is_asking and not (addresses and all(map(has_keys, there.values()))):
             raise CommandError(
                 "there is no terminal to ask for the keys on; set ALPACAUSER (the key id) and ALPACAPW (the secret "
                 "key) in the environment, with STRATEGY=... if there are several strategies"
@@ -116,13 +119,18 @@ def main() -> None:
             for name in names:
                 if given and (problem := find_other_owner(cloud, given, name, known)):
                     raise CommandError(f"ALPACAUSER: {problem}")
-                keys, account = (
-                    (given, check(cloud, name, given, known)) if given else ask(cloud, name, there[name], known)
-                )
+                keys, account = given, ""
+                if given:
+                    account = check(cloud, name, given, known)
+                elif is_asking:
+                    keys, account = ask(cloud, name, there[name], known)
                 if keys:
                     known.users[keys.alpacauser] = name
                     known.accounts.update({account: name} if account else {})
                 write(cloud, name, there[name], keys, rows, account)
+                place = there[name][message_addresses.VARIABLE]
+                wanted = ask_addresses(name, place) if is_asking and addresses is None else addresses
+                write_addresses(cloud, name, place, wanted, rows)
         finally:  # show what was done even after an error or interruption
             if console.wants_json():
                 console.print_json(rows)
@@ -164,8 +172,8 @@ def from_environment(env: Mapping[str, str], names: Sequence[str]) -> Keys | Non
 
 
 def parameters(cloud: Cloud, strategy: str) -> dict[str, Parameter]:
-    """Return the strategy's two parameters by variable. Raises CommandError if one exists but is not secret."""
-    names = {cloud.parameter(strategy, variable): variable for variable in VARIABLES}
+    """Return the strategy's parameters by variable. Raises CommandError if one exists but is not secret."""
+    names = {cloud.parameter(strategy, variable): variable for variable in (*VARIABLES, message_addresses.VARIABLE)}
     ssm = cloud.session.client("ssm", config=CONFIG)
     with translate_errors(f"the parameters of {strategy}"):
         described = ssm.describe_parameters(
@@ -304,7 +312,7 @@ def ask(cloud: Cloud, strategy: str, mine: Mapping[str, Parameter], known: Known
 
     The keys are None to keep the existing ones.
     """
-    can_keep = all(parameter.version for parameter in mine.values())
+    can_keep = has_keys(mine)
     console.ERR.print(f"Alpaca keys of {strategy}{', or Enter to keep the current ones' if can_keep else ''}")
     while True:
         keys = prompt(mine, can_keep=can_keep)
@@ -320,6 +328,27 @@ def ask(cloud: Cloud, strategy: str, mine: Mapping[str, Parameter], known: Known
                 return keys, check(cloud, strategy, keys, known)
             except (KeysRefusedError, AccountTakenError) as error:
                 problem = str(error)
+        console.note(f"{problem}; try again (Ctrl-C to stop)")
+
+
+def has_keys(mine: Mapping[str, Parameter]) -> bool:
+    """Return whether both keys are stored."""
+    return all(mine[variable].version for variable in VARIABLES)
+
+
+def ask_addresses(strategy: str, mine: Parameter) -> str | None:
+    """Ask for the strategy's addresses of messages until Apprise knows each; None for none or to keep the stored ones.
+
+    `none` is the answer that deletes the stored ones.
+    """
+    kept = f" ({message_addresses.name_kinds(mine.value)})" if mine.value else ""
+    choice = f"Enter keeps the current ones{kept}, none deletes them" if mine.version else "Enter for none"
+    console.ERR.print(f"Addresses of messages of {strategy}, such as ntfy://ntfy.sh/topic, separated by blanks")
+    while True:
+        text = message_addresses.tidy(ask_hidden(f"Addresses (not shown; {choice}): "))
+        problem = "" if text in ("", message_addresses.NONE) else message_addresses.find_problem(text)
+        if not problem:
+            return text or None
         console.note(f"{problem}; try again (Ctrl-C to stop)")
 
 
@@ -343,7 +372,7 @@ def ask_shown(question: str) -> str:
         raise
     if not line:
         console.ERR.print()
-        raise CommandError("nothing was entered, so these keys are unchanged; run make secrets again")
+        raise CommandError("nothing was entered, so what is stored is unchanged; run make secrets again")
     return line.strip()
 
 
@@ -355,14 +384,14 @@ def ask_hidden(question: str) -> str:
             return getpass(question)
     except GetPassWarning:
         raise CommandError(
-            "this terminal cannot hide what is typed; set ALPACAUSER and ALPACAPW in the environment"
+            "this terminal cannot hide what is typed; set ALPACAUSER, ALPACAPW and MESSAGE_URL in the environment"
         ) from None
     except KeyboardInterrupt:
         console.ERR.print()  # ends the line of the question
         raise
     except EOFError:
         console.ERR.print()
-        raise CommandError("nothing was entered, so these keys are unchanged; run make secrets again") from None
+        raise CommandError("nothing was entered, so what is stored is unchanged; run make secrets again") from None
 
 
 def write(
@@ -381,19 +410,47 @@ def write(
         before = after = there[variable]
         if keys is not None and (value := getattr(keys, variable)) != before.value:
             try:
-                after = put(cloud, strategy, before, value, account)
+                of_account = f"account {account}, " if account else ""
+                after = put(cloud, strategy, before, value, f"Alpaca key of {cloud.function(strategy)}, {of_account}")
             except AwsError as error:
                 raise AwsError(f"{error}\n{state(strategy, variable, rows)}") from None
-        rows.append(
-            SecretRow(
-                strategy=strategy,
-                variable=variable.upper(),
-                parameter=after.name,
-                version=after.version,
-                changed=after.changed,
-                result="unchanged" if after is before else "written",
-            )
-        )
+        rows.append(report_on(strategy, variable, after, "unchanged" if after is before else "written"))
+
+
+def write_addresses(cloud: Cloud, strategy: str, before: Parameter, wanted: str | None, rows: list[SecretRow]) -> None:
+    """Write addresses of messages that differ, delete them if `none` are wanted, and add the outcome to `rows`.
+
+    Raises an AwsError that says what is stored.
+    """
+    after, result = before, "unchanged"
+    try:
+        if wanted == message_addresses.NONE and before.version:
+            with translate_errors(before.name):
+                cloud.session.client("ssm", config=CONFIG).delete_parameter(Name=before.name)
+            after, result = replace(before, version=0, changed=None), "deleted"
+        elif wanted not in (None, message_addresses.NONE, before.value):
+            about = f"Addresses of messages of {cloud.function(strategy)}, "
+            after, result = put(cloud, strategy, before, wanted, about), "written"
+            console.note(f"{strategy}: messages go by {message_addresses.name_kinds(wanted)}")
+    except AwsError as error:
+        raise AwsError(
+            f"{error}\nthe addresses of messages of {strategy} are unchanged, and its keys are as shown; it is safe to "
+            f"run it again: make secrets STRATEGY={strategy}"
+        ) from None
+    if after.version or result == "deleted":
+        rows.append(report_on(strategy, message_addresses.VARIABLE, after, result))
+
+
+def report_on(strategy: str, variable: str, after: Parameter, result: str) -> SecretRow:
+    """Return the row for a parameter as it is now."""
+    return SecretRow(
+        strategy=strategy,
+        variable=variable.upper(),
+        parameter=after.name,
+        version=after.version,
+        changed=after.changed,
+        result=result,
+    )
 
 
 def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
@@ -408,11 +465,10 @@ def state(strategy: str, variable: str, rows: Sequence[SecretRow]) -> str:
     return f"the keys of {strategy} are unchanged; {again}"
 
 
-def put(cloud: Cloud, strategy: str, before: Parameter, value: str, account: str) -> Parameter:
-    """Write a value, and in the description whose account it is. Raises an AwsError that does not contain the value."""
+def put(cloud: Cloud, strategy: str, before: Parameter, value: str, about: str) -> Parameter:
+    """Write a value, and in the description what it is. Raises an AwsError that does not contain the value."""
     ssm = cloud.session.client("ssm", config=CONFIG)
-    of_account = f"account {account}, " if account else ""
-    words = f"Alpaca key of {cloud.function(strategy)}, {of_account}written by make secrets"
+    words = f"{about}written by make secrets"
     with hide_value(before.name, value):
         if before.version:
             answer = ssm.put_parameter(
@@ -450,18 +506,18 @@ def show(rows: Sequence[SecretRow]) -> None:
                 row.strategy,
                 row.variable,
                 row.result,
-                str(row.version),
+                str(row.version or ""),
                 f"{row.changed.astimezone(UTC):%Y-%m-%d %H:%M}" if row.changed else "",
                 row.parameter,
             ),
-            style="bold" if row.result == "written" else "dim",
+            style="dim" if row.result == "unchanged" else "bold",
         )
         for row in rows
     ]
     show_table(headings, table, numbers={"Version"})
     if any(row.result == "written" for row in rows):
         console.OUT.print(
-            "\n Next: make deploy. A deployed function uses new keys from its next cold start, or as soon as Alpaca "
-            "refuses the old ones.",
+            "\n Next: make deploy. A deployed function uses new values from its next cold start, and new keys as soon "
+            "as Alpaca refuses the old ones.",
             style="dim",
         )

@@ -1,12 +1,12 @@
-"""Store Alpaca's keys."""
+"""Store Alpaca's keys and the addresses of messages."""
 
 from scripts.command import CLOUD, JSON, Command, Option
 
 COMMAND = Command(
     main="scripts.cloud.secrets:main",
     description=(
-        "Asks for the key id and the secret key of each strategy, or takes them from the environment variables "
-        "ALPACAUSER and ALPACAPW."
+        "Asks for the key id and the secret key of each strategy, and for addresses of messages (Enter for none), or "
+        "takes them from the environment variables ALPACAUSER, ALPACAPW and MESSAGE_URL (none deletes the addresses)."
     ),
     options=(
         Option(name="STRATEGY", meaning="only this strategy (default: all that Terraform knows)", metavar="NAME"),

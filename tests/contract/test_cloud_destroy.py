@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from scripts.cloud.aws import connect
-from scripts.cloud.destroy import check_journal_keys, download
+from scripts.cloud.destroy import check_journal_keys, download, keys_of
 from scripts.console import CommandError
 from trader.progress import no_progress
 
@@ -46,6 +46,13 @@ def test_the_journal_is_copied_under_its_own_names(tmp_path: Path) -> None:
 def test_a_folder_that_was_made_in_the_console_is_no_file(tmp_path: Path) -> None:
     put("runs/trend/", b"")
     assert keep(tmp_path / "kept") == [f"kept/{RECORD}"]
+
+
+def test_what_make_secrets_stored_is_found_for_each_strategy_and_nothing_else() -> None:
+    stored = [f"/prophet-trader/trend/{name}" for name in ("alpacapw", "alpacauser", "message_url")]
+    for name in (*stored, "/prophet-trader/trend/halt", "/other/trend/message_url"):
+        boto3.client("ssm").put_parameter(Name=name, Value="a-value", Type="SecureString")
+    assert keys_of(connect()) == stored
 
 
 HOSTILE = {

@@ -65,7 +65,7 @@ def make(alpaca: Alpaca, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 def terminal(aws: dict[str, str], alpaca: Alpaca) -> Terminal:
     """Return a function that runs the command on a terminal, answers its prompts, and returns exit code and output."""
 
-    def call(*answers: str, **variables: str) -> tuple[int, str]:
+    def call(*answers: str, addresses: Sequence[str] = (), **variables: str) -> tuple[int, str]:
         environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
         main, end = pty.openpty()
         process = subprocess.Popen(
@@ -77,18 +77,21 @@ def terminal(aws: dict[str, str], alpaca: Alpaca) -> Terminal:
             start_new_session=True,
         )
         os.close(end)
-        shown = conversation(main, list(answers))
+        shown = conversation(main, list(answers), list(addresses))
         os.close(main)
         return process.wait(timeout=30), shown
 
     return call
 
 
-QUESTION = re.compile(r"Key id: |Secret key \([^)]*\): ")
+QUESTION = re.compile(r"Key id: |Secret key \([^)]*\): |Addresses \(.*\): ")
 
 
-def conversation(main: int, answers: list[str]) -> str:
-    """Answer each prompt; return what the terminal shows until the program ends or is silent for a minute."""
+def conversation(main: int, answers: list[str], addresses: list[str]) -> str:
+    """Answer each prompt; return what the terminal shows until the program ends or is silent for a minute.
+
+    Enter is the answer to a question for addresses that has none.
+    """
     shown, questions = "", 0
     while select.select([main], [], [], 60)[0]:
         try:
@@ -98,10 +101,13 @@ def conversation(main: int, answers: list[str]) -> str:
         if not part:
             break
         shown += part
-        if len(QUESTION.findall(shown)) > questions and answers:
+        asked = QUESTION.findall(shown)
+        is_about_keys = bool(asked) and not asked[-1].startswith("Addresses")
+        if len(asked) > questions and (answers or not is_about_keys):
             questions += 1
             time.sleep(0.05)  # getpass discards what is typed before it has turned the echo off
-            os.write(main, f"{answers.pop(0)}\n".encode())
+            answer = answers.pop(0) if is_about_keys else addresses.pop(0) if addresses else ""
+            os.write(main, f"{answer}\n".encode())
     return " ".join(shown.split())
 
 
@@ -466,7 +472,7 @@ def test_enter_keeps_nothing_if_only_one_key_is_stored(terminal: Terminal) -> No
     code, shown = terminal("", KEY_ID, SECRET)
     assert (code, value(PASSWORD)) == (0, SECRET)
     assert "a key id is required: none is stored yet; try again" in shown
-    assert "Enter" not in shown
+    assert "Enter keeps" not in shown
 
 
 def test_a_new_key_id_does_not_keep_the_old_secret_key(terminal: Terminal, make: Command) -> None:
@@ -506,5 +512,96 @@ def test_after_another_strategys_account_it_asks_again(terminal: Terminal, make:
 def test_the_end_of_the_input_is_reported(terminal: Terminal) -> None:
     code, shown = terminal("\x04")
     assert (code, names()) == (3, [])
-    assert "nothing was entered, so these keys are unchanged" in shown
+    assert "nothing was entered, so what is stored is unchanged" in shown
     assert "Traceback" not in shown
+
+
+# --- addresses of messages ---
+
+ADDRESSES, TOPIC = "/prophet-trader/trend/message_url", "ntfy://ntfy.sh/a-t0pic-that-nobody-guesses"
+HOOK = "discord://123456789012345678/abcdefghijklmnopqrstuvwxyzABCDEFGH"
+
+
+def test_entered_addresses_become_a_secure_string(terminal: Terminal) -> None:
+    code, _ = terminal(KEY_ID, SECRET, addresses=[f"{TOPIC}  {HOOK}"])
+    assert (code, value(ADDRESSES), parameter(ADDRESSES)["Type"]) == (0, f"{TOPIC} {HOOK}", "SecureString")
+
+
+def test_of_an_entered_address_only_the_kind_is_shown(terminal: Terminal) -> None:
+    _, shown = terminal(KEY_ID, SECRET, addresses=[TOPIC])
+    assert "trend: messages go by ntfy" in shown
+    assert "nobody-guesses" not in shown
+
+
+def test_enter_for_no_address_stores_none(terminal: Terminal) -> None:
+    _, shown = terminal(KEY_ID, SECRET)
+    assert "Addresses (not shown; Enter for none):" in shown
+    assert names() == [PASSWORD, USER]
+
+
+def test_enter_keeps_the_current_addresses(terminal: Terminal, make: Command) -> None:
+    make(**FROM_ENVIRONMENT, MESSAGE_URL=TOPIC)
+    code, shown = terminal("")
+    assert (code, value(ADDRESSES), parameter(ADDRESSES)["Version"]) == (0, TOPIC, 1)
+    assert "Enter keeps the current ones (ntfy), none deletes them" in shown
+
+
+def test_none_deletes_the_addresses_and_keeps_the_keys(terminal: Terminal, make: Command) -> None:
+    make(**FROM_ENVIRONMENT, MESSAGE_URL=TOPIC)
+    code, shown = terminal("", addresses=["none"])
+    assert (code, names()) == (0, [PASSWORD, USER])
+    assert "MESSAGE_URL deleted" in shown
+
+
+def test_after_an_address_that_apprise_does_not_know_it_asks_again(terminal: Terminal) -> None:
+    code, shown = terminal(KEY_ID, SECRET, addresses=["carrier-pigeon://s3cret-loft", TOPIC])
+    assert (code, value(ADDRESSES)) == (0, TOPIC)
+    assert "address 1 (address) is none that Apprise knows" in shown
+    assert "s3cret-loft" not in shown
+
+
+def test_addresses_from_the_environment_are_stored_beside_the_keys(make: Command) -> None:
+    code, said, noted = make(**FROM_ENVIRONMENT, MESSAGE_URL=TOPIC)
+    assert (code, value(ADDRESSES), value(USER)) == (0, TOPIC, KEY_ID)
+    assert "nobody-guesses" not in said + noted
+
+
+def test_addresses_from_the_environment_leave_stored_keys_as_they_are(make: Command) -> None:
+    make(**FROM_ENVIRONMENT)
+    code, said, _ = make(STRATEGY="trend", MESSAGE_URL=TOPIC, JSON="1")
+    results = [(row["variable"], row["result"]) for row in json.loads(said)]
+    assert (code, results) == (
+        0,
+        [("ALPACAUSER", "unchanged"), ("ALPACAPW", "unchanged"), ("MESSAGE_URL", "written")],
+    )
+
+
+def test_none_in_the_environment_deletes_the_addresses(make: Command) -> None:
+    make(**FROM_ENVIRONMENT, MESSAGE_URL=TOPIC)
+    code, _, _ = make(STRATEGY="trend", MESSAGE_URL="none")
+    assert (code, names()) == (0, [PASSWORD, USER])
+
+
+@pytest.mark.parametrize(
+    ("addresses", "said"),
+    [
+        (f"{TOPIC} ntfy", "MESSAGE_URL: address 2 (ntfy) is none that Apprise knows"),
+        (f"ssm:{ADDRESSES}", "MESSAGE_URL: address 1 (address) is a reference to a parameter"),
+        (f"{TOPIC}{'x' * 4096}", "AWS stores at most 4096"),
+    ],
+)
+def test_addresses_that_cannot_be_used_are_refused_and_nothing_is_written(
+    make: Command, addresses: str, said: str
+) -> None:
+    code, _, errors = make(**FROM_ENVIRONMENT, MESSAGE_URL=addresses)
+    assert (code, names()) == (2, [])
+    assert said in errors
+    assert "nobody-guesses" not in errors
+
+
+def test_a_failed_write_of_addresses_says_what_is_stored(make: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    deny(monkeypatch, "put_parameter", ADDRESSES, quoting=f"may not write {TOPIC}")
+    code, _, errors = make(**FROM_ENVIRONMENT, MESSAGE_URL=TOPIC)
+    assert (code, names()) == (3, [PASSWORD, USER])
+    assert "the addresses of messages of trend are unchanged, and its keys are as shown" in errors
+    assert "nobody-guesses" not in errors
