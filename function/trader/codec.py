@@ -122,12 +122,17 @@ def _hints(kind: type) -> Mapping[str, Any]:
     return get_type_hints(kind)
 
 
+@cache
+def _take_apart(kind: Any) -> tuple[Any, tuple[Any, ...]]:  # noqa: ANN401 the declared type of a field
+    return get_origin(kind), get_args(kind)
+
+
 def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 the declared type of a field
     if kind is Closes:
         return _decode_closes(name, decode_object(data))
     if kind is Ohlv:
         return _decode_ohlv(name, decode_object(data))
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = _take_apart(kind)
     if origin in (Union, UnionType):
         (present,) = (each for each in arguments if each is not NoneType)
         return None if data is None else _decode_field(name, present, data)

@@ -37,10 +37,10 @@ from trader.stages.universe import top_performers
 IDLE = frozenset({Code.MARKET_CLOSED, Code.NOT_DUE, Code.ALREADY_RAN, Code.UNDER_WAY})
 """The ends of runs that had no slot to trade in."""
 
-_SERIES = r'"[^"\\]*": \{"times": \[[^\[\]]*\], "usd": \[[^\[\]]*\]\}'
-_CLOSES = re.compile(rf'"closes": (\{{{_SERIES}(?:, {_SERIES})*\}})')
+_CLOSES, _CLOSES_END = '"closes": {', "}}"
 _ONE = re.compile(r'"([^"\\]*)": \{"times": \[([^\[\]]*)\], "usd": \[([^\[\]]*)\]\}')
 _LINE = re.compile(r'"line": \[\[[^"\\\[\]]*"[^"\\]*", [^"\[\]]*\](?:, \["[^"\\]*", [^"\[\]]*\])*\]')
+_DECIDED, _DECIDED_END = '"decision": {"forecasts": ', ', "insights": '
 _OWN_RULE = re.compile(rf'"signal": "[^"]*{re.escape(own.SUFFIX)}"')
 _NUMBERS = re.compile(r"[0-9.eE+\-, ]*")
 
@@ -155,19 +155,38 @@ def parse(slot: datetime, text: str) -> tuple[Json, Step]:
 
 def _read(text: str) -> tuple[dict[str, Any], dict[str, Bars]]:
     """Return a record without its closes, and these."""
-    found = _CLOSES.search(text)
-    if found is None:  # it has none, or somebody else has written it
+    found = _find_closes(text)
+    if not found:  # it has none, or somebody else has written it
         record = decode_object(parse_json(text))
         seen = record.get("observation")
         closes = decode_object(seen["closes"]) if isinstance(seen, dict) else {}
         return dict(record), {symbol: _decode_bars(symbol, each) for symbol, each in closes.items()}
-    rest = f"{text[: found.start(1)]}{{}}{text[found.end(1) :]}"
+    rest = _leave_out_twins(f"{text[: found[0].start()]}{text[found[-1].end() :]}")
     if not _OWN_RULE.search(rest):  # the shipped rules do not look at the corners of the lines
         rest = _LINE.sub('"line": []', rest)
     record = decode_object(parse_json(rest))
     if decode_object(record["observation"])["closes"]:
         raise ValueError("it has closes beside those of its observation")
-    return dict(record), {each[1]: _parse_bars(*each.groups()) for each in _ONE.finditer(found[1])}
+    return dict(record), {each[1]: _parse_bars(*each.groups()) for each in found}
+
+
+def _find_closes(text: str) -> list[re.Match[str]]:
+    """Return the closes of each symbol as the journal writes them; none if something else is among them."""
+    at = text.find(_CLOSES) + len(_CLOSES)
+    end = text.find(_CLOSES_END, at) + 1
+    found = list(_ONE.finditer(text, at, end)) if at >= len(_CLOSES) and end else []
+    ends = [at, *(each.end() + len(", ") for each in found)]
+    is_whole = [each.start() for each in found] == ends[:-1] and ends[-1] == end + len(", ")
+    return found if is_whole and all(text.startswith(", ", each.end()) for each in found[:-1]) else []
+
+
+def _leave_out_twins(text: str) -> str:
+    """Return a record without the forecasts of its report if they are those of its decision, letter by letter."""
+    at = text.find(_DECIDED) + len(_DECIDED)
+    end = text.find(_DECIDED_END, at)
+    if at < len(_DECIDED) or end < 0:
+        return text
+    return text.replace(f'"forecasts": {text[at:end]}, "account": ', '"forecasts": [], "account": ')
 
 
 def _parse_bars(symbol: str, times: str, usd: str) -> Bars:
