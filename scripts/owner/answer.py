@@ -84,7 +84,7 @@ def make(
 
     `refits` fits every recorded forecast again, and `trusts_rule` runs an own rule as the records have it.
     """
-    found = records.read(inputs.journal, inputs.since, progress)
+    found = records.read(inputs.journal, inputs.since, progress, trusts_rule=trusts_rule)
     strategy = inputs.settings.strategy
     trades, orders, problem = None, None, ""
     try:
@@ -106,6 +106,7 @@ def make(
         Fitting(refits=refits),
         refits=refits,
         trusts_rule=trusts_rule,
+        again=found.again,
         progress=progress,
     )
     compared = compare(inputs.settings, named, [each.day for each in curve.days] if curve else [])

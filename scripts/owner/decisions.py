@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from scripts.cloud.rhythms import NOT_COMPARED
@@ -75,6 +76,19 @@ def check(steps: Sequence[Step], decider: Decider, refit: Fit | None, progress: 
     return found
 
 
+def decide_again(steps: Sequence[Step], *, trusts_rule: bool = False) -> dict[datetime, Decision]:
+    """Return what today's code decides from each record, without the forecasts; nothing where it cannot decide."""
+    decider = Decider(steps, trusts_rule=trusts_rule)
+    found = {}
+    for number, step in enumerate(steps):
+        if step.decided is None:
+            continue
+        with suppress(UndecidableError):  # the check meets it again, and says so
+            made = decider.decide_again(number, decider.read_settings(number))
+            found[step.slot] = replace(made, forecasts=(), targets=())
+    return found
+
+
 def find_changed(first: Step, step: Step) -> Mapping[str, object]:
     """Return the settings of the first step that a later one has otherwise, of those that decide with equal prices."""
     names = first.settings.keys() & step.settings.keys() - SHAPING - NOT_COMPARED
@@ -85,8 +99,7 @@ def _check_step(number: int, step: Step, decider: Decider, found: Checked, fixed
     settings, tested = found.settings[number], found.tested[number]
     assert settings is not None, "they have been read"
     assert tested is not None, "they have been read"
-    seen = observe_again(step)
-    again = decider.decide(number, settings, seen)
+    again = decider.decide_again(number, settings)
     orders = {each.symbol: each for each in again.orders}
     was = {each.symbol: each for each in step.decided or ()}
     differing = {symbol for symbol in was.keys() | orders.keys() if was.get(symbol) != orders.get(symbol)}
@@ -95,7 +108,7 @@ def _check_step(number: int, step: Step, decider: Decider, found: Checked, fixed
     found.differences += _compare(step, again, differing)
     if tested is settings:
         return
-    kept = {each.symbol: each for each in decider.decide(number, tested, seen).orders}
+    kept = {each.symbol: each for each in decider.decide(number, tested, observe_again(step)).orders}
     words = ", ".join(f"{name.upper()} {before} → {step.settings[name]}" for name, before in fixed.items())
     for symbol in sorted(orders.keys() | kept.keys()):
         if (one := _describe(orders.get(symbol))) != (other := _describe(kept.get(symbol))):

@@ -23,7 +23,7 @@ from scripts.owner.shadow import ROUNDING, Course, Decider, Part, Period, Trade,
 from scripts.owner.slots import Fit, fill_in, find_later_prices, find_rhythm
 from scripts.owner.tape import Step
 from trader.audit.fills import Why
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, Decision
 from trader.progress import Progress, no_progress
 
 LEAST_USD = 0.01
@@ -96,11 +96,13 @@ def split(
     *,
     refits: bool = False,
     trusts_rule: bool = False,
+    again: Mapping[datetime, Decision] | None = None,
     progress: Progress = no_progress,
 ) -> Gap | None:
     """Return live against its test; None if fewer than two runs saw the account.
 
     `fit` fits forecasts to the closes of a step. It is asked for slots that were missed and, with `refits`, for all.
+    `again` are the decisions of today's code from the records, as far as they have been taken already.
     """
     rhythm = find_rhythm(steps)
     whole = [
@@ -109,7 +111,7 @@ def split(
     ]
     if sum(each.is_seen for each in whole) < 2:
         return None
-    decider = Decider(whole, trusts_rule=trusts_rule)
+    decider = Decider(whole, trusts_rule=trusts_rule, again=again)
     checked = check(whole, decider, fit if refits else None, progress)
     found = _Splitting(whole, books, strategy, decider, checked, find_later_prices(whole, rhythm), progress)
     return found.split(rhythm.describe())

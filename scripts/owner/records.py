@@ -1,19 +1,19 @@
 """The records of a journal, as far as a report needs them, read side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from scripts.backtest import workers
-from scripts.owner import tape
+from scripts.owner import decisions, tape
 from scripts.owner.tape import Step
 from trader.codec import decode_time, parse_json
 from trader.journal.base import JournalError
 from trader.journal.entry import Journal
-from trader.model import Engine, Json
+from trader.model import Decision, Engine, Json
 from trader.progress import Progress
 
 READERS = 16
@@ -47,23 +47,29 @@ class Records:
     without: Sequence[datetime]
     unreadable: Sequence[str]
     steps: Sequence[Step] = ()  # what they hold for the test of live
+    again: Mapping[datetime, Decision] = field(default_factory=dict)  # what today's code decides from each
     untested: Sequence[str] = ()  # of which record that cannot be read, and why
 
 
-def read(journal: Journal, since: datetime, progress: Progress) -> Records:
-    """Read the records from `since` on. Raises JournalError if the journal cannot be listed."""
+def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: bool = False) -> Records:
+    """Read the records from `since` on, and decide again at each. Raises JournalError if the journal cannot be listed.
+
+    `trusts_rule` runs an own rule as the records have it.
+    """
     kept = journal.list_slots(since)
     slots = sorted(kept["json"])
     runs: list[Seen] = []
     steps: list[Step] = []
     unreadable: list[str] = []
     untested: list[str] = []
+    again: dict[datetime, Decision] = {}
     batches = [slots[at : at + BATCH] for at in range(0, len(slots), BATCH)]
     with ExitStack() as stack:
-        read_batch = partial(_read_batch, journal)
+        read_batch = partial(_read_batch, journal, trusts_rule)
         spread = stack.enter_context(workers.pool(Engine.MAP)).map if len(batches) > MAX_BATCHES_HERE else map
-        for done, batch in enumerate(spread(read_batch, batches), 1):
+        for done, (batch, decided) in enumerate(spread(read_batch, batches), 1):
             progress("records", min(done * BATCH, len(slots)), len(slots))
+            again |= decided
             for seen, step, problem in batch:
                 runs += [seen] if seen else []
                 steps += [step] if step else []
@@ -74,12 +80,15 @@ def read(journal: Journal, since: datetime, progress: Progress) -> Records:
         without=sorted(kept["claim"] - kept["json"]),
         unreadable=unreadable,
         steps=steps,
+        again=again,
         untested=untested,
     )
 
 
-def _read_batch(journal: Journal, slots: Sequence[datetime]) -> list[tuple[Seen | None, Step | None, str]]:
-    """Return the run of each slot, what its record holds, and what is wrong with it."""
+def _read_batch(
+    journal: Journal, trusts_rule: bool, slots: Sequence[datetime]
+) -> tuple[list[tuple[Seen | None, Step | None, str]], dict[datetime, Decision]]:
+    """Return the run of each slot, what its record holds, and what is wrong with it; and the decisions taken again."""
 
     def fetch(slot: datetime) -> str | JournalError:
         try:
@@ -88,10 +97,12 @@ def _read_batch(journal: Journal, slots: Sequence[datetime]) -> list[tuple[Seen 
             return error
 
     with ThreadPoolExecutor(READERS) as threads:  # which only wait; to parse in them would take longer
-        return [
+        read = [
             _read_one(slot, journal.entry(slot).record_name, text)
             for slot, text in zip(slots, threads.map(fetch, slots), strict=True)
         ]
+    steps = [step for _, step, _ in read if step]
+    return read, decisions.decide_again(steps, trusts_rule=trusts_rule)
 
 
 def _read_one(slot: datetime, name: str, text: str | JournalError) -> tuple[Seen | None, Step | None, str]:

@@ -145,9 +145,16 @@ class Course:
 class Decider:
     """Decides at steps with today's code, and once only from equal inputs."""
 
-    def __init__(self, steps: Sequence[Step], *, trusts_rule: bool = False) -> None:
-        """Store the arguments. With `trusts_rule`, an own rule is run as a record has it, whatever the folder has."""
+    def __init__(
+        self, steps: Sequence[Step], *, trusts_rule: bool = False, again: Mapping[datetime, Decision] | None = None
+    ) -> None:
+        """Store the arguments. With `trusts_rule`, an own rule is run as a record has it, whatever the folder has.
+
+        `again` are decisions that today's code has taken already from the records of these slots, as decide_again()
+        does.
+        """
         self._steps = steps
+        self._again = again or {}
         self._trusts_rule = trusts_rule
         self._known: dict[object, Decision] = {}
         self._settings: dict[object, Settings] = {}
@@ -188,6 +195,13 @@ class Decider:
                 except (RuleError, ValueError) as error:
                     raise UndecidableError(f"the rule failed: {error}") from error
         return self._known[key]
+
+    def decide_again(self, number: int, settings: Settings) -> Decision:
+        """Return the decision of today's code from the record of a step, with its settings. Raises UndecidableError."""
+        seen = observe_again(self._steps[number])
+        if made := self._again.get(self._steps[number].slot):
+            self._known[number, id(settings), _key(seen), ()] = made
+        return self.decide(number, settings, seen)
 
     @contextmanager
     def _rule_of(self, step: Step) -> Iterator[None]:
