@@ -111,7 +111,7 @@ def write_control(compared: controls.Comparison) -> Mapping[str, object]:
         "name": compared.name,
         "bot_return_fraction": compared.bot_return,
         "control_return_fraction": compared.control_return,
-        "interval": None if interval is None else asdict(interval),
+        "bounds": None if interval is None else asdict(interval),
         "needed_sessions": compared.needed_sessions,
         "words": controls.judge(compared),
     }
