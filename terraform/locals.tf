@@ -8,6 +8,10 @@ locals {
   dist         = "${path.module}/../layer/dist"
   layer_zip    = coalesce(var.layer_zip, "${local.dist}/prophet-layer-python${var.python}-${var.architecture}.zip")
   function_zip = coalesce(var.function_zip, "${local.dist}/function.zip")
+  # As the module monitoring names it: the functions' variables must be known when a plan is checked.
+  topic_arn = "arn:${data.aws_partition.this.partition}:sns:${local.region}:${local.account}:${var.project}-alarms"
+  # The strategies whose digests a strategy looks for.
+  others = { for name in keys(var.strategies) : name => [for other, its in var.strategies : other if its.enabled && other != name] }
   queries = {
     for file in fileset("${path.module}/queries", "*.cwli") :
     trimsuffix(file, ".cwli") => trimspace(file("${path.module}/queries/${file}"))
@@ -22,16 +26,17 @@ locals {
         "cron(%d %d,%d ? * MON-FRI *)", # one of the hours is that time in New York in summer, the other in winter
         tonumber(split(":", its.daily_at)[1]), tonumber(split(":", its.daily_at)[0]) + 4, tonumber(split(":", its.daily_at)[0]) + 5
       )
-      silent_sessions = its.silent_sessions
-      # The alarm rings where the bot itself stops buying, if it does.
-      drawdown_fraction = coalesce(its.drawdown_alarm_fraction, try(tonumber(its.settings.MAX_DRAWDOWN_FRACTION) > 0 && tonumber(its.settings.MAX_DRAWDOWN_FRACTION) < 1, false) ? tonumber(its.settings.MAX_DRAWDOWN_FRACTION) : 0.2)
       environment = merge(
         { PRICE_SOURCES = "yahoo,alpaca" },
         its.settings,
         its.daily_at == null ? {} : { DAILY_AT = its.daily_at },
         { BROKER = "alpaca", JOURNAL = "s3://${local.bucket_name}", MODE = its.mode, STRATEGY = name },
+        { MESSAGE_TOPIC = local.topic_arn, SILENT_SESSIONS = tostring(local.silent_sessions[name]) },
+        # Without it, the function tells a fall of the equity where it stops buying, or else at 20 %.
+        its.drawdown_alarm_fraction == null ? {} : { DRAWDOWN_MESSAGE_FRACTION = format("%g", its.drawdown_alarm_fraction) },
+        length(local.others[name]) == 0 ? {} : { WATCH = join(",", local.others[name]) },
       )
-      parameters = merge({ for key in local.keys : key => "/${var.project}/${name}/${lower(key)}" }, its.parameters)
+      parameters = merge({ for key in concat(local.keys, local.addresses) : key => "/${var.project}/${name}/${lower(key)}" }, its.parameters)
       runtime = {
         python               = var.python
         architecture         = var.architecture
@@ -58,8 +63,12 @@ locals {
 
   # Alpaca's key id and secret key: the strategy's own SSM parameters, written by `make secrets`.
   keys = ["ALPACAUSER", "ALPACAPW"]
+  # Where messages go, apart from the topic: a secret, too, but its parameter need not exist.
+  addresses = ["MESSAGE_URL"]
   # Set only by this configuration, so that two strategies share nothing and nothing contradicts the role's permissions.
-  reserved = ["BROKER", "DAILY_AT", "HALT_PARAMETER", "JOURNAL", "MODE", "STRATEGY"]
+  reserved = [
+    "BROKER", "DAILY_AT", "DRAWDOWN_MESSAGE_FRACTION", "HALT_PARAMETER", "JOURNAL", "MESSAGE_TOPIC", "MODE", "SILENT_SESSIONS", "STRATEGY", "WATCH"
+  ]
   # Retention periods that CloudWatch Logs offers, in days.
   log_days = [1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653]
 }

@@ -50,7 +50,7 @@ output "strategies" {
       enabled        = its.enabled
       environment    = module.function[name].environment
       halt_parameter = "${its.path}/halt"
-      parameters     = sort(values(its.parameters))
+      parameters     = sort([for variable, name in its.parameters : name if !contains(local.addresses, variable)])
     }
   }
 }

@@ -99,8 +99,8 @@ variable "strategies" {
     schedule              AWS cron expression, in UTC
     daily_at              "15:00", New York time: one run a day, instead of schedule
     enabled               whether the schedule starts the function
-    silent_sessions       sessions without a healthy run until the alarm silent: 1 to 4, or 0 for none; by default 2, or 3 after 13:00
-    drawdown_alarm_fraction    how far the equity falls below its highest until the alarm drawdown; by default MAX_DRAWDOWN_FRACTION or 0.2
+    silent_sessions       sessions without a healthy run until the digest says so: 1 to 4, or 0 for never; by default 2, or 3 after 13:00
+    drawdown_alarm_fraction    how far the equity falls below its highest until a message says so; by default MAX_DRAWDOWN_FRACTION or 0.2
     memory_mb, timeout_s, tracing, reserved_concurrency    of the Lambda function
   TEXT
   type = map(object({
@@ -147,7 +147,7 @@ variable "strategies" {
 
   validation {
     condition     = alltrue([for its in values(var.strategies) : its.silent_sessions == null || try(contains(range(5), its.silent_sessions), false)])
-    error_message = "strategies: silent_sessions = ${join(", ", [for its in values(var.strategies) : its.silent_sessions if its.silent_sessions != null])}: each must be 1 to 4, or 0 for no alarm; an alarm looks back over one week of five sessions at most."
+    error_message = "strategies: silent_sessions = ${join(", ", [for its in values(var.strategies) : its.silent_sessions if its.silent_sessions != null])}: each must be 1 to 4, or 0 if the digest shall not say so."
   }
 
   validation {
@@ -171,7 +171,7 @@ variable "strategies" {
     condition = alltrue([
       for its in values(var.strategies) : length(setintersection(local.reserved, concat(keys(its.settings), keys(its.parameters)))) == 0
     ])
-    error_message = "strategies: ${join(", ", local.reserved)} are not allowed in settings or parameters: set mode and daily_at as fields of the strategy; Terraform sets the rest."
+    error_message = "strategies: ${join(", ", local.reserved)} are not allowed in settings or parameters: set mode, daily_at, silent_sessions and drawdown_alarm_fraction as fields of the strategy; Terraform sets the rest."
   }
 
   validation {
@@ -217,8 +217,8 @@ variable "strategies" {
   }
 
   validation {
-    condition     = alltrue([for its in values(var.strategies) : length(setintersection(local.keys, keys(its.settings))) == 0])
-    error_message = "strategies: ALPACAUSER and ALPACAPW are not allowed in settings, because they would be in Terraform's state and in the console. Remove them, and run make secrets STRATEGY=..."
+    condition     = alltrue([for its in values(var.strategies) : length(setintersection(concat(local.keys, local.addresses), keys(its.settings))) == 0])
+    error_message = "strategies: ALPACAUSER, ALPACAPW and MESSAGE_URL are not allowed in settings, because they would be in Terraform's state and in the console. Remove them, and run make secrets STRATEGY=...; MESSAGE_URL belongs into the parameter /${var.project}/STRATEGY/message_url."
   }
 
   validation {

@@ -47,7 +47,7 @@ def comparisons(pattern: str) -> Sequence[tuple[str, str, Any]]:
     found = []
     for term in pattern.strip("{ }").split("&&"):
         comparison = term.strip().removeprefix("(").removesuffix(")")
-        match = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\S+)", comparison)
+        match = re.fullmatch(r"(\$\.\S+) (=|!=|>=|>) (\"[^\"]*\"|\S+)", comparison)
         assert match, f"{term} is not a comparison that these tests know"
         path, sign, text = match.groups()
         found.append((path, sign, json.loads(text)))
@@ -237,20 +237,19 @@ def is_true(values: Values) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Source:
-    """A metric that an alarm reads: its namespace, name and one dimension, and the statistic of a period."""
+    """A metric that an alarm reads: its namespace and name, without dimensions, and the statistic of a period."""
 
     namespace: str
     name: str
-    dimension: tuple[str, str]
     statistic: str
 
     @property
-    def metric(self) -> tuple[str, str, tuple[str, str]]:
+    def metric(self) -> tuple[str, str]:
         """The metric's identity."""
-        return self.namespace, self.name, self.dimension
+        return self.namespace, self.name
 
 
-type Metrics = Mapping[tuple[str, str, tuple[str, str]], Metric]
+type Metrics = Mapping[tuple[str, str], Metric]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,11 +344,8 @@ def alarm_of_terraform(values: Mapping[str, Any]) -> Alarm:
     stats = {query["id"]: query["metric"][0] for query in queries if query["metric"]} or {
         "metric": {**values, "stat": values["statistic"]}
     }
-    sources = {
-        name: Source(stat["namespace"], stat["metric_name"], next(iter(stat["dimensions"].items())), stat["stat"])
-        for name, stat in stats.items()
-    }
-    assert all(len(stat["dimensions"]) == 1 for stat in stats.values())
+    sources = {name: Source(stat["namespace"], stat["metric_name"], stat["stat"]) for name, stat in stats.items()}
+    assert not any(stat["dimensions"] for stat in stats.values()), "a dimension makes a metric of each value"
     (period_s,) = {stat["period"] for stat in stats.values()}
     watched = [query["id"] for query in queries if query["return_data"]]
     assert len(watched) <= 1

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from scripts import console
 from scripts.cloud.aws import Cloud, UsageError, connect, translate_errors
-from scripts.cloud.cron import Schedule, kinds, once_a_day, read_default
+from scripts.cloud.cron import Schedule, digests, kinds, once_a_day, read_default
 from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy, query_text, watching
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
 from scripts.cloud.tables import TableRow, show_table
@@ -29,21 +29,28 @@ MEMORY_MB = 1_024
 FREE_GB_S, FREE_REQUESTS = 400_000, 1_000_000
 USD_PER_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 USD_PER_REQUEST = 0.20 / 1_000_000
-LAMBDA_PRICES, CLOUDWATCH, SSM, S3, KMS = (
-    f"https://aws.amazon.com/{service}/pricing/" for service in ("lambda", "cloudwatch", "systems-manager", "s3", "kms")
+LAMBDA_PRICES, CLOUDWATCH, SSM, S3, KMS, SNS = (
+    f"https://aws.amazon.com/{service}/pricing/"
+    for service in ("lambda", "cloudwatch", "systems-manager", "s3", "kms", "sns")
 )
-MANY = 30
+MANY = 10
 """Number of strategies in the example of what many cost."""
 
-METRICS, ALARM_METRICS = 8, 9
-"""A strategy's custom metrics, and those of its eight alarms (missing-run has two), in terraform/modules/monitoring."""
+METRICS, ALARM_METRICS = 2, 2
+"""The custom metrics of all strategies together, and those that the two alarms read: terraform/modules/monitoring."""
 
-WRITES = {"first": 7, "later": 6, "closed": 3}
+WRITES = {"first": 7, "later": 6, "closed": 3, "digest": 3}
 """Requests per run that S3 bills as writes, at most.
 
 They are claim, plan, record, how its orders ended, the day's ranking, a new highest equity, and a listing of the last
-days.
+days; a digest lists its day and the earlier digests, and keeps its own.
 """
+
+MIN_WRITES = 2
+"""A claim and a record: no run while the market is open does with less."""
+
+SESSIONS = 21
+"""Sessions, and so digests, in 30 days."""
 
 SECRETS = 2
 """Number of SecureStrings that a cold start reads."""
@@ -67,21 +74,22 @@ class Allowance:
     """A monthly free tier other than Lambda's, and how much of it a strategy uses."""
 
     what: str
-    used: float  # by one strategy
+    used: float  # by each strategy
     free: float
     unit: str
     usd_per_unit: float
     assumed: str
     source: str
+    shared: float = 0.0  # by all of them together
 
     @property
     def fits(self) -> float:
         """The number of strategies that fit into it."""
-        return self.free // self.used if self.used and self.free < inf else inf
+        return (self.free - self.shared) // self.used if self.used and self.free < inf else inf
 
     def usd(self, strategies: int) -> float:
         """Return the monthly cost in USD of this many strategies."""
-        return max(self.used * strategies - self.free, 0) * self.usd_per_unit
+        return max(self.shared + self.used * strategies - self.free, 0) * self.usd_per_unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +100,6 @@ class Estimate:
     memory_mb: int
     first_day: date
     counts: Mapping[str, int]
-    share_of_hours: float  # hours with a run, of all hours
     measured: Mapping[str, Measured]
 
     def gb_seconds(self, kind: str) -> float:
@@ -240,13 +247,11 @@ def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
         )
     with console.progress() as progress:
         measured = measure(target, memory_mb, progress)
-    hours = {moment.replace(minute=0) for moment in schedule.times(first, DAYS)}
     return Estimate(
         schedule=schedule.expression,
         memory_mb=memory_mb,
         first_day=first,
-        counts=counts,
-        share_of_hours=len(hours) / (24 * DAYS),
+        counts=counts + digests(first, DAYS),
         measured=measured,
     )
 
@@ -271,7 +276,7 @@ def from_runs(month: Estimate, arch: str) -> dict[str, Any]:
         "strategies": [asdict(month.use)],
         **of_lambda([month.use], 1, 1.0, arch),
         "others": [
-            as_json(each) for each in (*list_fixed_allowances(month.share_of_hours), *list_measured_allowances(month))
+            as_json(each) for each in (*list_fixed_allowances(month.counts["digest"]), *list_measured_allowances(month))
         ],
         "known": [
             "measured one cold run of each kind, in AWS's runtime interface and from the finished zips",
@@ -301,19 +306,18 @@ def list_assumptions() -> Sequence[str]:
 # --- other free tiers ----------------------------------------------------------------------------------------------
 
 
-def list_fixed_allowances(share_of_hours: float = 1.0) -> Sequence[Allowance]:
-    """Return the free tiers that a strategy uses regardless of its runs, if it logs in this share of all hours."""
-    in_hours = (
-        f"{METRICS}, billed for {share_of_hours:.0%} of the hours; three have values only when something is wrong"
-    )
-    alarms = "eight alarms, one of them on two metrics"
-    one_for_all = "one for all strategies, with five metrics for each; with more than 50 metrics it costs 3 USD"
-    parameters = "two keys and the halt switch"
+def list_fixed_allowances(digests_sent: int = SESSIONS) -> Sequence[Allowance]:
+    """Return the free tiers that a strategy uses regardless of its runs, if it sends so many digests by e-mail."""
+    for_all = "two for all strategies together"
+    dashboard = "one for all strategies, with three metrics of AWS's own for each; above 50 metrics it costs 3 USD"
+    emails = "a digest each session, to one address; a message is sent only when something is wrong"
+    parameters = "two keys, the halt switch and an address for messages"
     return [
-        Allowance("CloudWatch custom metrics", METRICS * share_of_hours, 10, "metrics", 0.30, in_hours, CLOUDWATCH),
-        Allowance("CloudWatch alarms", ALARM_METRICS, 10, "alarm metrics", 0.10, alarms, CLOUDWATCH),
-        Allowance("CloudWatch dashboards", 0, 3, "of its own", 3.0, one_for_all, CLOUDWATCH),
-        Allowance("SSM standard parameters", 3, inf, "parameters", 0, parameters, SSM),
+        Allowance("CloudWatch custom metrics", 0, 10, "metrics", 0.30, for_all, CLOUDWATCH, METRICS),
+        Allowance("CloudWatch alarms", 0, 10, "alarm metrics", 0.10, for_all, CLOUDWATCH, ALARM_METRICS),
+        Allowance("CloudWatch dashboards", 0, 3, "dashboard", 3.0, dashboard, CLOUDWATCH, 1),
+        Allowance("SNS e-mails", digests_sent, 1_000, "e-mails", 2.0 / 100_000, emails, SNS),
+        Allowance("SSM standard parameters", 4, inf, "parameters", 0, parameters, SSM),
     ]
 
 
@@ -325,12 +329,14 @@ def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
     lines, first_year = "as much as the measured runs logged", "free in an account's first 12 months only"
     records, keys = (
         f"the records of one month, which accumulate; {first_year}",
-        "two SecureStrings, decrypted at each cold start",
+        "two SecureStrings, decrypted at each cold start; MESSAGE_URL is a third, if you set it",
     )
+    least = MIN_WRITES * sum(count for kind, count in month.counts.items() if kind in {"first", "later"})
+    at_most = f"at most; a claim and a record of each run while the market is open are {least:,}; {first_year}"
     return [
         Allowance("CloudWatch logs", log_gb, 5, "GB", 0.50, lines, CLOUDWATCH),
         Allowance("S3 storage", kept_gb, 5, "GB", 0.023, records, S3),
-        Allowance("S3 write requests", writes, 2_000, "requests", 0.005 / 1000, first_year, S3),
+        Allowance("S3 write requests", writes, 2_000, "requests", 0.005 / 1000, at_most, S3),
         Allowance("KMS requests", secrets, 20_000, "requests", 0.03 / 10_000, keys, KMS),
     ]
 
@@ -339,6 +345,7 @@ def as_json(each: Allowance) -> dict[str, Any]:
     """Return an allowance in JSON's types; null means no limit."""
     found = asdict(each) | {
         "used": round(each.used, 4),
+        "shared": each.shared,
         "strategies_that_fit": each.fits,
         f"usd_of_{MANY}": each.usd(MANY),
     }
@@ -374,23 +381,34 @@ def headline(answer: Mapping[str, Any]) -> str:
     costs_usd = month_usd(answer)
     strategies = len(answer["strategies"])
     whose = "one strategy" if strategies == 1 else f"{strategies} strategies"
-    parts = [f"{what} {usd:,.2f}" for what, usd in costs_usd.items() if round(usd, 2)]
-    of_what = f" ({', '.join(parts)})" if parts else ": all of it is within AWS's free tiers"
     if answer["source"] == "estimate":
-        return f" A month of one strategy: {sum(costs_usd.values()):,.2f} USD, ESTIMATED{of_what}.\n"
-    return f" Your month: {sum(costs_usd.values()):,.2f} USD for {whose}{of_what}.\n"
+        many_usd = month_usd(answer, MANY)
+        return (
+            f" A month of one strategy: {sum(costs_usd.values()):,.2f} USD, ESTIMATED{list_parts(costs_usd)}.\n"
+            f" A month of {MANY} such strategies: {sum(many_usd.values()):,.2f} USD{list_parts(many_usd)}.\n"
+        )
+    return f" Your month: {sum(costs_usd.values()):,.2f} USD for {whose}{list_parts(costs_usd)}.\n"
 
 
-def month_usd(answer: Mapping[str, Any]) -> dict[str, float]:
-    """Return the cost in USD of the answer's strategies in 30 days, by service, beyond the free tiers."""
-    scale, strategies = DAYS / answer["days"], len(answer["strategies"])
+def list_parts(costs_usd: Mapping[str, float]) -> str:
+    """Return what the costs are of, as the end of a sentence."""
+    parts = [f"{what} {usd:,.2f}" for what, usd in costs_usd.items() if round(usd, 2)]
+    return f" ({', '.join(parts)})" if parts else ": all of it is within AWS's free tiers"
+
+
+def month_usd(answer: Mapping[str, Any], copies: int = 1) -> dict[str, float]:
+    """Return the cost in USD of the answer's strategies in 30 days, by service, beyond the free tiers.
+
+    `copies` is how many times these strategies are there.
+    """
+    scale, strategies = copies * DAYS / answer["days"], copies * len(answer["strategies"])
     use_usd = (
         max(answer["gb_seconds"] * scale - FREE_GB_S, 0) * USD_PER_GB_S[answer["architecture"]]
         + max(answer["requests"] * scale - FREE_REQUESTS, 0) * USD_PER_REQUEST
     )
     others_usd = {
-        each["what"]: max(each["used"] * strategies - (inf if each["free"] is None else each["free"]), 0)
-        * each["usd_per_unit"]
+        each["what"]: each["usd_per_unit"]
+        * max(each["shared"] + each["used"] * strategies - (inf if each["free"] is None else each["free"]), 0)
         for each in answer["others"]
     }
     return {"Lambda": use_usd, **others_usd}
@@ -442,7 +460,7 @@ def show_others(answer: Mapping[str, Any]) -> None:
     """Print the other free tiers, and what many strategies would cost."""
     rows = []
     for each in answer["others"]:
-        used = f"{each['used']:,.3f}".rstrip("0").rstrip(".")
+        used = f"{each['shared'] + each['used']:,.3f}".rstrip("0").rstrip(".")
         free, fits = (
             "no limit" if each[name] is None else f"{each[name]:,.0f}" for name in ("free", "strategies_that_fit")
         )

@@ -102,6 +102,10 @@ class Schedule:
                     yield from (datetime.combine(day, time(hour, minute), UTC) for minute in minutes)
 
 
+DIGEST = "cron(15 20,21 ? * MON-FRI *)"
+"""When a strategy's digest is started: a quarter past four in New York, in summer or in winter (terraform/main.tf)."""
+
+
 def once_a_day(daily_at: str) -> Schedule:
     """Return the schedule that Terraform makes from `daily_at`, New York time: it fires at both possible UTC hours."""
     if not re.fullmatch(DAILY_AT, daily_at):
@@ -127,3 +131,10 @@ def kinds(schedule: Schedule, first: date, days: int, daily_at: str = "") -> Cou
             begun.add(here.date())
             found["first"] += 1
     return found
+
+
+def digests(first: date, days: int) -> Counter[str]:
+    """Count the events of the digest's rule by kind: a `digest` each session; the others do nothing, like `closed`."""
+    times = list(Schedule(DIGEST).times(first, days))
+    sent = len({moment.date() for moment in times if sessions.session(moment.date())})
+    return Counter(digest=sent, closed=len(times) - sent)

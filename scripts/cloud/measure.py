@@ -8,23 +8,30 @@ high side: computing that overlaps a wait is counted as if it came after it.
 Yahoo, Alpaca and AWS are stand-ins on this machine; Yahoo and Alpaca answer after a delay.
 """
 
+import json
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import ZIP, package
 from scripts.layer.target import LayerError, Target, shorten_path
 from scripts.layer.verify import unpack_zips
-from scripts.testkit.lambda_runtime import Function, RuntimeInterface, running
+from scripts.testkit.lambda_runtime import TIMEOUT_S, Function, RuntimeInterface, running
+from trader.codec import decode_time, encode
+from trader.digest.run import AT
+from trader.digest.text import BENCHMARK
+from trader.model import NEW_YORK
 from trader.progress import Progress
+from trader.schedule import sessions
+from trader.schedule.base import slot_id
 from trader.stages.universe import sp500
 
 if TYPE_CHECKING:
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
 
 LATENCY_S = 0.15
 BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
+SLOTS = 26
+"""Slots of a session, and records of its runs."""
+
 DIP, RISE = -0.05, 0.05
 MB_PER_PROCESSOR = 1_769
 SYSTEM_BYTES = 700
@@ -40,15 +50,20 @@ SYSTEM_BYTES = 700
 KINDS = {
     "first": f"the first run of a day: ranks the S&P 500, forecasts {CHOSEN}, buys {CHOSEN}",
     "later": f"a later run: {CHOSEN} candidates, {HELD} other positions, {SOLD} of these sold",
-    "closed": "a run while the market is closed",
+    "closed": "a run while the market is closed, or an event that is not due",
+    "digest": f"a digest: decides the {SLOTS} slots of the day again",
 }
 
 DONE = {
     "first": ("TRADED", CHOSEN, 0, True),
     "later": ("TRADED", 0, SOLD, False),
     "closed": ("MARKET_CLOSED", 0, 0, False),
+    "digest": ("NOT_SENT", 0, 0, False),
 }
-"""The required result of each kind of run: status, buys, sales, and whether it requested the S&P 500's prices."""
+"""The required result of each kind of run: status, buys, sales, and whether it requested the S&P 500's prices.
+
+A digest is not sent because nobody's address is set.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +89,8 @@ def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, 
         for number, kind in enumerate(("closed", "first", "later")):
             progress("measuring", number, len(KINDS))
             measured[kind] = under_measure.run(kind, minutes_ago=2 - number)
+        progress("measuring", len(measured), len(KINDS))
+        measured["digest"] = under_measure.make_digest()
         progress("measuring", len(KINDS), len(KINDS))
     return {kind: measured[kind] for kind in KINDS}
 
@@ -97,13 +114,45 @@ class FunctionUnderMeasure:
 
     def run(self, kind: str, *, minutes_ago: int) -> Measured:
         """Measure a cold run. Raises LayerError if it did not do its kind's work, which makes its time meaningless."""
-        alpaca, yahoo = self.services.alpaca, self.services.yahoo
+        alpaca = self.services.alpaca
         alpaca.is_open = kind != "closed"
         if kind == "later":
             for symbol in sp500()[CHOSEN : CHOSEN + HELD]:
                 alpaca.hold(symbol, 10, 100)
-        placed, charts, kept = len(alpaca.orders), len(yahoo.requests), self.count_kept_bytes()
         event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
+        _, measured = self._invoke(kind, event)
+        return measured
+
+    def make_digest(self) -> Measured:
+        """Measure the digest of a session of which every slot has a record. Raises LayerError if it is not that."""
+        day = datetime.now(NEW_YORK).date()
+        while sessions.session(day) is None or len(list_slots(day)) < SLOTS:
+            day -= timedelta(days=1)
+        self._keep_records(day)
+        event = {"do": "digest", "time": datetime.combine(day, AT, NEW_YORK).isoformat()}
+        answer, measured = self._invoke("digest", event)
+        if f"{SLOTS} slots decided again, the same" not in answer["message"]["text"]:
+            raise LayerError(f"the measured digest did not decide a day again:\n{answer['message']['text']}")
+        # A digest stops in time, and leaves out the slots that it has no time for.
+        return replace(measured, billed_s=min(measured.billed_s, float(TIMEOUT_S)))
+
+    def _keep_records(self, day: date) -> None:
+        """Give each slot of a session the record of one of the measured runs, as if it had been its own."""
+        measured = sorted(key for key in self.services.list_objects() if "/runs/" in key and key.endswith("Z.json"))
+        first, later = (self.services.read_object(key) for key in measured[-2:])
+        folder = f"{measured[-1].rpartition('/runs/')[0]}/runs/{measured[-1].split('/')[-3]}/{day}"
+        for number, slot in enumerate(list_slots(day)):
+            record = json.loads(later if number else first)
+            record["chain"]["previous"] = {}
+            text, measured_slot = json.dumps(record), decode_time(record["report"]["slot"])
+            for spell in (encode, slot_id):
+                text = text.replace(str(spell(measured_slot)), str(spell(slot)))
+            self.services.write_object(f"{folder}/{slot_id(slot)}.json", text.encode())
+
+    def _invoke(self, kind: str, event: Mapping[str, str]) -> tuple[Any, Measured]:
+        """Return the function's answer to an event, cold, and what it took."""
+        alpaca, yahoo = self.services.alpaca, self.services.yahoo
+        placed, charts, kept = len(alpaca.orders), len(yahoo.requests), self.count_kept_bytes()
         env = {
             **self.services.environment,
             "UNIVERSE": "sp500",
@@ -114,7 +163,7 @@ class FunctionUnderMeasure:
             run_on_one_processor(self.function, {**env, "TMPDIR": tmp}) as interface,
         ):
             begun = time.perf_counter()
-            report = interface.invoke(event)
+            answer = interface.invoke(event, timeout_s=2 * TIMEOUT_S)
             took_s = time.perf_counter() - begun
             measured = Measured(
                 billed_s=round(stretch(took_s, interface.processor_s, self.share), 3),
@@ -124,17 +173,24 @@ class FunctionUnderMeasure:
                 kept_bytes=self.count_kept_bytes() - kept,
             )
         sides = Counter(order.side for order in alpaca.orders[placed:] if order.type == "market")
-        found = (report["status"], sides["buy"], sides["sell"], len(yahoo.requests) - charts > len(sp500()))
+        found = (answer["status"], sides["buy"], sides["sell"], len(yahoo.requests) - charts > len(sp500()))
         if found != DONE[kind]:
             raise LayerError(
                 f"the measured run was not {KINDS[kind]}: (status, buys, sales, S&P 500 requested) is "
-                f"{found}, not {DONE[kind]}; its first denials: {report['denials'][:2]}"
+                f"{found}, not {DONE[kind]}; its first denials: {answer.get('denials', [])[:2]}"
             )
-        return measured
+        return answer, measured
 
     def count_kept_bytes(self) -> int:
         """Return the size in bytes of all objects in the journal's bucket."""
         return sum(self.services.list_objects().values())
+
+
+def list_slots(day: date) -> Sequence[datetime]:
+    """Return the slots of a session, one each quarter of an hour."""
+    midnight = datetime.combine(day, datetime.min.time(), NEW_YORK)
+    slots = [midnight + number * timedelta(minutes=15) for number in range(96)]
+    return [slot.astimezone(UTC) for slot in slots if sessions.is_open(slot)]
 
 
 def share_of(memory_mb: int) -> float:
@@ -171,7 +227,7 @@ def market() -> Iterator["Services"]:
     from scripts.testkit import services
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # moto logs every request
-    closes = {symbol: make_closes(number) for number, symbol in enumerate(sp500())}
+    closes = {symbol: make_closes(number) for number, symbol in enumerate((*sp500(), BENCHMARK))}
     with services.start(closes, latency_s=LATENCY_S) as there:
         yield there
 

@@ -22,6 +22,9 @@ from trader.alpha.rule import PREFIX
 from trader.settings import REFERENCE, Settings, SettingsError, variables
 
 KEYS = ("ALPACAUSER", "ALPACAPW")
+UNREAD = ("HALT_PARAMETER", "MESSAGE_URL")
+"""References that a plan does not follow: the function reads the switch itself, and an address need not exist."""
+
 STAND_IN = "stands-in-for-the-key"
 """The value assumed for the keys: these checks do not read the real ones."""
 
@@ -246,7 +249,7 @@ def settings(cloud: Cloud, name: str, environment: Mapping[str, str]) -> Finding
     references = {
         variable: text.removeprefix(REFERENCE)
         for variable, text in environment.items()
-        if text.startswith(REFERENCE) and variable != "HALT_PARAMETER"
+        if text.startswith(REFERENCE) and variable not in UNREAD
     }
     known = {parameter: STAND_IN for variable, parameter in references.items() if variable in KEYS}
     asked = sorted(set(references.values()) - set(known))

@@ -31,6 +31,15 @@ class Services:
         listing = aws.client("s3", self.aws).list_objects_v2(Bucket=BUCKET)
         return {item["Key"]: item["Size"] for item in listing.get("Contents", [])}
 
+    def read_object(self, key: str) -> bytes:
+        """Return an object of the journal's bucket."""
+        body: bytes = aws.client("s3", self.aws).get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        return body
+
+    def write_object(self, key: str, body: bytes) -> None:
+        """Put an object into the journal's bucket."""
+        aws.client("s3", self.aws).put_object(Bucket=BUCKET, Key=key, Body=body)
+
 
 @contextmanager
 def start(

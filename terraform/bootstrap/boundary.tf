@@ -30,7 +30,7 @@ resource "aws_iam_policy" "boundary" {
         Sid      = "Journal"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:PutObject"]
-        Resource = [for folder in ["runs", "universe", "equity", "accounts"] : "${local.artifacts_arn}/${folder}/*"]
+        Resource = [for folder in ["runs", "universe", "equity", "accounts", "digests"] : "${local.artifacts_arn}/${folder}/*"]
       },
       {
         Sid      = "TellMissingFromForbidden"
@@ -39,7 +39,7 @@ resource "aws_iam_policy" "boundary" {
         Resource = local.artifacts_arn
       },
       {
-        Sid      = "ReportFailures"
+        Sid      = "ReportFailures" # and send messages
         Effect   = "Allow"
         Action   = "sns:Publish"
         Resource = "${local.arn.sns}:${var.project}-alarms"

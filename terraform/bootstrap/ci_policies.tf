@@ -169,7 +169,7 @@ locals {
       Sid      = "LeaveJournal" # only functions write it, and only `make destroy`, on a laptop, deletes it
       Effect   = "Deny"
       Action   = ["s3:DeleteObject*", "s3:PutObject*", "s3:ReplicateDelete", "s3:ReplicateObject", "s3:RestoreObject"]
-      Resource = [for folder in ["runs", "universe", "equity", "accounts"] : "${local.artifacts_arn}/${folder}/*"]
+      Resource = [for folder in ["runs", "universe", "equity", "accounts", "digests"] : "${local.artifacts_arn}/${folder}/*"]
     },
     {
       Sid      = "KeepStates" # their old versions are the backup

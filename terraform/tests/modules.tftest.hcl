@@ -208,79 +208,57 @@ run "without_an_address_there_is_no_subscription" {
   variables {
     project    = "prophet-trader"
     queries    = { orders = "fields @timestamp" }
-    strategies = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 } }
+    strategies = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend" } }
   }
   assert {
     condition     = length(aws_sns_topic_subscription.email) == 0
     error_message = "nobody should be subscribed"
   }
-  assert {
-    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.missing_run) + length(aws_cloudwatch_metric_alarm.silent) == 8
-    error_message = "each strategy should have eight alarms"
-  }
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.this["trend-duration"].threshold == 240000
-    error_message = "the threshold should be 80 % of 300 s, in milliseconds"
-  }
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.missing_run["trend"].datapoints_to_alarm == 12 && aws_cloudwatch_metric_alarm.missing_run["trend"].evaluation_periods == 20
-    error_message = "the alarm should need twelve minutes under way within twenty: more than two runs of 5 minutes"
-  }
-  assert {
-    condition     = aws_cloudwatch_metric_alarm.silent["trend"].datapoints_to_alarm == 50 && aws_cloudwatch_metric_alarm.silent["trend"].treat_missing_data == "breaching"
-    error_message = "the alarm should need 50 hours of weekdays, and ring if there is no data"
-  }
 }
 
-run "a_schedule_decides_what_is_silence" {
+run "ten_strategies_need_no_more_metrics_alarms_and_dashboards_than_one" {
   module {
     source = "./modules/monitoring"
   }
   variables {
-    project = "prophet-trader"
-    queries = {}
-    strategies = {
-      for name, schedule in {
-        numbers      = "cron(0 15 ? * 2-6 *)"
-        list         = "cron(0 15 ? * MON,TUE,WED,THU,FRI *)"
-        all_days     = "cron(0 15 * * ? *)"
-        all_weekdays = "cron(0 15 ? * * *)"
-        steps        = "cron(0 15 ? * 2/1 *)"
-        afternoon    = "cron(0/15 17-19 ? * MON-FRI *)"
-        monday       = "cron(0 15 ? * MON *)"
-        every_other  = "cron(0 15 ? * 2-6/2 *)"
-        last_friday  = "cron(0 15 ? * 6L *)"
-        second       = "cron(0 15 ? * MON#2 *)"
-        first        = "cron(0 15 1 * ? *)"
-        january      = "cron(0 15 ? 1 MON-FRI *)"
-        one_year     = "cron(0 15 ? * MON-FRI 2027)"
-      } : name => { function_name = name, log_group = name, rule_name = name, schedule = schedule, timeout_s = 300 }
-    }
+    project    = "prophet-trader"
+    queries    = {}
+    strategies = { for number in range(10) : "number-${number}" => { function_name = "function-${number}", log_group = "log-${number}", rule_name = "rule-${number}" } }
   }
   assert {
-    condition = { for name, alarm in aws_cloudwatch_metric_alarm.silent : name => alarm.datapoints_to_alarm } == {
-      numbers = 50, list = 50, all_days = 50, all_weekdays = 50, steps = 50, afternoon = 74, monday = 168, every_other = 168
-    }
-    error_message = "every weekday means two sessions, or three after 13:00; fewer days mean a week; not every week means no alarm"
+    condition     = toset([for filter in values(aws_cloudwatch_log_metric_filter.this) : filter.metric_transformation[0].name]) == toset(["Digests", "Unsent"])
+    error_message = "all strategies should share two metrics, of CloudWatch's ten free ones"
+  }
+  assert {
+    condition     = alltrue([for filter in values(aws_cloudwatch_log_metric_filter.this) : length(coalesce(filter.metric_transformation[0].dimensions, {})) == 0])
+    error_message = "a dimension would make a metric of each value"
+  }
+  assert {
+    condition     = length(aws_cloudwatch_log_metric_filter.this) == 20
+    error_message = "the log of each strategy should feed both metrics"
+  }
+  assert {
+    condition     = aws_cloudwatch_metric_alarm.unsent.alarm_name == "prophet-trader-unsent" && aws_cloudwatch_metric_alarm.silent[*].alarm_name == ["prophet-trader-silent"]
+    error_message = "there should be two alarms for the whole installation"
+  }
+  assert {
+    condition     = sum([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : length(try(widget.properties.metrics, []))]) <= 50
+    error_message = "a dashboard with more than fifty metrics is not free"
   }
 }
 
-run "a_strategy_that_is_off_or_asks_for_no_alarm_is_never_silent" {
+run "with_every_strategy_off_silence_is_no_alarm" {
   module {
     source = "./modules/monitoring"
   }
   variables {
-    project = "prophet-trader"
-    queries = {}
-    strategies = {
-      for name, more in { off = { enabled = false }, unheard = { silent_sessions = 0 } } : name => merge(
-        { function_name = name, log_group = name, rule_name = name, schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 }, more
-      )
-    }
+    project    = "prophet-trader"
+    queries    = {}
+    strategies = { off = { function_name = "off", log_group = "off", rule_name = "off", enabled = false } }
   }
   assert {
     condition     = length(aws_cloudwatch_metric_alarm.silent) == 0
-    error_message = "neither strategy should have the alarm"
+    error_message = "nothing should be expected of strategies that are off"
   }
 }
 
@@ -292,7 +270,7 @@ run "an_address_is_subscribed" {
     alarm_email = "me@example.com"
     project     = "prophet-trader"
     queries     = {}
-    strategies  = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend", schedule = "cron(0/15 13-21 ? * MON-FRI *)", timeout_s = 300 } }
+    strategies  = { trend = { function_name = "prophet-trader-trend", log_group = "/aws/lambda/prophet-trader-trend", rule_name = "prophet-trader-trend" } }
   }
   assert {
     condition     = aws_sns_topic_subscription.email[0].endpoint == "me@example.com"

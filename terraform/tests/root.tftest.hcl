@@ -22,14 +22,17 @@ run "nothing_has_to_be_set" {
   }
   assert {
     condition = jsonencode(output.strategies.trend.environment) == jsonencode({
-      ALPACAPW       = "ssm:/prophet-trader/trend/alpacapw"
-      ALPACAUSER     = "ssm:/prophet-trader/trend/alpacauser"
-      BROKER         = "alpaca"
-      HALT_PARAMETER = "/prophet-trader/trend/halt"
-      JOURNAL        = "s3://prophet-trader-123456789012-eu-central-1"
-      MODE           = "paper"
-      PRICE_SOURCES  = "yahoo,alpaca"
-      STRATEGY       = "trend"
+      ALPACAPW        = "ssm:/prophet-trader/trend/alpacapw"
+      ALPACAUSER      = "ssm:/prophet-trader/trend/alpacauser"
+      BROKER          = "alpaca"
+      HALT_PARAMETER  = "/prophet-trader/trend/halt"
+      JOURNAL         = "s3://prophet-trader-123456789012-eu-central-1"
+      MESSAGE_TOPIC   = "arn:aws:sns:eu-central-1:123456789012:prophet-trader-alarms"
+      MESSAGE_URL     = "ssm:/prophet-trader/trend/message_url"
+      MODE            = "paper"
+      PRICE_SOURCES   = "yahoo,alpaca"
+      SILENT_SESSIONS = "2"
+      STRATEGY        = "trend"
     })
     error_message = "the default should be paper money, references instead of secrets, a journal in the bucket"
   }
@@ -58,6 +61,114 @@ run "strategies_share_no_name" {
   assert {
     condition     = !can(output.strategies.trend.environment.SIGNAL)
     error_message = "settings should reach no other strategy"
+  }
+}
+
+run "the_address_of_messages_need_not_exist" {
+  command = plan
+  assert {
+    condition     = output.strategies.trend.parameters == tolist(["/prophet-trader/trend/alpacapw", "/prophet-trader/trend/alpacauser"])
+    error_message = "only the keys must exist"
+  }
+}
+
+run "the_address_of_messages_can_be_elsewhere_in_ssm" {
+  command = plan
+  variables {
+    strategies = { trend = { parameters = { MESSAGE_URL = "/shared/address" } } }
+  }
+  assert {
+    condition     = output.strategies.trend.environment.MESSAGE_URL == "ssm:/shared/address"
+    error_message = "the function should get the reference"
+  }
+}
+
+run "the_address_of_messages_in_plain_settings_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MESSAGE_URL = "ntfy://ntfy.sh/mine" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "another_topic_is_refused" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MESSAGE_TOPIC = "arn:aws:sns:eu-central-1:123456789012:mine" } } }
+  }
+  expect_failures = [var.strategies]
+}
+
+run "strategies_watch_the_others_that_are_on" {
+  command         = plan
+  expect_failures = [check.keys] # some have none
+  variables {
+    strategies = { trend = {}, interval = {}, etfs = {}, off = { enabled = false } }
+  }
+  assert {
+    condition = { for name, its in output.strategies : name => its.environment.WATCH } == {
+      trend = "etfs,interval", interval = "etfs,trend", etfs = "interval,trend", off = "etfs,interval,trend"
+    }
+    error_message = "each should watch the others, but none that is off"
+  }
+}
+
+run "the_limit_of_drawdown_is_the_bots_own_unless_set" {
+  command = plan
+  variables {
+    strategies = { trend = { settings = { MAX_DRAWDOWN_FRACTION = "0.1" } }, interval = { drawdown_alarm_fraction = 0.3 } }
+  }
+  assert {
+    condition     = !can(output.strategies.trend.environment.DRAWDOWN_MESSAGE_FRACTION)
+    error_message = "the function should take its own limit"
+  }
+  assert {
+    condition     = output.strategies.interval.environment.DRAWDOWN_MESSAGE_FRACTION == "0.3"
+    error_message = "the function should be given the limit of the strategy"
+  }
+}
+
+run "a_schedule_decides_after_how_many_sessions_it_is_silent" {
+  command         = plan
+  expect_failures = [check.keys] # some have none
+  variables {
+    strategies = merge(
+      { for name, schedule in {
+        numbers      = "cron(0 15 ? * 2-6 *)"
+        list         = "cron(0 15 ? * MON,TUE,WED,THU,FRI *)"
+        all-days     = "cron(0 15 * * ? *)"
+        all-weekdays = "cron(0 15 ? * * *)"
+        steps        = "cron(0 15 ? * 2/1 *)"
+        afternoon    = "cron(0/15 17-19 ? * MON-FRI *)"
+        monday       = "cron(0 15 ? * MON *)"
+        every-other  = "cron(0 15 ? * 2-6/2 *)"
+        last-friday  = "cron(0 15 ? * 6L *)"
+        second       = "cron(0 15 ? * MON#2 *)"
+        first        = "cron(0 15 1 * ? *)"
+        january      = "cron(0 15 ? 1 MON-FRI *)"
+        one-year     = "cron(0 15 ? * MON-FRI 2027)"
+      } : name => { schedule = schedule } },
+      { morning = { daily_at = "10:00" }, late = { daily_at = "15:00" } },
+    )
+  }
+  assert {
+    condition = { for name, its in output.strategies : name => tonumber(its.environment.SILENT_SESSIONS) } == {
+      numbers = 2, list = 2, all-days = 2, all-weekdays = 2, steps = 2, morning = 2, afternoon = 3, late = 3
+      monday  = 0, every-other = 0, last-friday = 0, second = 0, first = 0, january = 0, one-year = 0
+    }
+    error_message = "every weekday means two sessions, or three after 13:00; with fewer days nothing is expected of a session"
+  }
+}
+
+run "the_sessions_of_silence_can_be_set" {
+  command         = plan
+  expect_failures = [check.keys] # some have none
+  variables {
+    strategies = { patient = { silent_sessions = 4 }, unheard = { silent_sessions = 0 }, weekly = { schedule = "cron(0 15 ? * MON *)", silent_sessions = 4 } }
+  }
+  assert {
+    condition     = { for name, its in output.strategies : name => its.environment.SILENT_SESSIONS } == { patient = "4", unheard = "0", weekly = "4" }
+    error_message = "what is set should be what the function is given"
   }
 }
 
@@ -147,7 +258,7 @@ run "mode_as_a_setting_is_refused" {
   expect_failures = [var.strategies]
 }
 
-run "sessions_that_no_alarm_can_count_are_refused" {
+run "more_sessions_than_a_week_has_are_refused" {
   command = plan
   variables {
     strategies = { trend = { silent_sessions = 5 } }

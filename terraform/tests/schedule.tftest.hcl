@@ -25,6 +25,41 @@ run "off_is_off" {
   }
 }
 
+run "a_run_gets_the_event_as_it_is" {
+  command = plan
+  module {
+    source = "./modules/schedule"
+  }
+  variables {
+    expression = "cron(0/15 13-21 ? * MON-FRI *)"
+  }
+  assert {
+    condition     = length(aws_cloudwatch_event_target.this.input_transformer) == 0
+    error_message = "the whole event should reach the function"
+  }
+}
+
+run "a_task_is_named_with_the_time_of_its_event" {
+  command = plan
+  module {
+    source = "./modules/schedule"
+  }
+  variables {
+    expression = "cron(15 20,21 ? * MON-FRI *)"
+    task       = "digest"
+  }
+  assert {
+    condition = [for its in aws_cloudwatch_event_target.this.input_transformer : { paths = its.input_paths, template = its.input_template }] == [
+      { paths = tomap({ time = "$.time" }), template = "{\"do\": \"digest\", \"time\": <time>}" }
+    ]
+    error_message = "the function should learn what to do, and what it is due for"
+  }
+  assert {
+    condition     = aws_lambda_permission.this.statement_id == "digest"
+    error_message = "a second permission of the same function should have a name of its own"
+  }
+}
+
 run "good_1" {
   command = plan
   module {

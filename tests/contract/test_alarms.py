@@ -1,8 +1,7 @@
-"""What rings for what: the alarms as Terraform makes them, evaluated over weeks of log lines.
+"""What is told how: the messages of runs, the digest, and the two alarms as Terraform makes them, over weeks.
 
-Terraform's own test terraform/tests/alarms.tftest.hcl makes the metric filters and alarms of strategies with different
-schedules; tests/cloudwatch.py evaluates them. A story is what each scheduled run leaves behind: the rule's count,
-Lambda's metrics, and log lines as AWS's runtime writes them.
+A message is what the function's own `trader.problems` makes of a run's report. The alarms are those of Terraform's own
+test terraform/tests/alarms.tftest.hcl; tests/cloudwatch.py evaluates them on log lines as AWS's runtime writes them.
 """
 
 import json
@@ -13,21 +12,28 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lambda_function import run
+from lambda_function import do, run
 from scripts import ROOT
 from scripts.cloud import cost
-from scripts.cloud.cron import Schedule, once_a_day, read_default
+from scripts.cloud.cron import Schedule, read_default
 from tests import terraform_here
+from tests.builders import account, settings
 from tests.cloudwatch import Alarm, Assumptions, Metric, MetricFilter, alarm_of_terraform
-from trader.model import NEW_YORK, Code, Health, Outcome
+from trader import problems
+from trader.codec import encode
+from trader.digest import run as digest
+from trader.digest.day import Day, count_silent, summarize
+from trader.journal.base import Run
+from trader.journal.record import build_report
+from trader.model import NEW_YORK, Code, Denial, Observation, Order, OrderStatus, Outcome, Settled, Side, Unprotected
+from trader.problems import Kind, Previous
 from trader.schedule import sessions
 
 pytestmark = pytest.mark.skipif(
@@ -38,24 +44,14 @@ TERRAFORM = ROOT / "terraform"
 README = TERRAFORM / "modules" / "monitoring" / "README.md"
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
-SCHEDULES = {
-    "trend": read_default(),
-    "hourly": "cron(30 14-20 ? * MON-FRI *)",
-    "daily": once_a_day("10:00").expression,
-    "late": once_a_day("15:00").expression,
-    "patient": read_default(),
-    "weekly": "cron(0 15 ? * MON *)",
-    "twice": "cron(0 15 ? * 2,THU *)",
-    "always": "cron(0/15 14-20 * * ? *)",
-}
-"""The schedules of the strategies in alarms.tftest.hcl that have an alarm on silence."""
-
-DAILY_AT = {"daily": "10:00", "late": "15:00"}
-
+LIKELY = Assumptions()
 ASSUMPTIONS = {
-    "as is likely": Assumptions(),
+    "as is likely": LIKELY,
     "otherwise": Assumptions(fills_empty=False, extra_periods=0, delay=timedelta(minutes=4)),
 }
+
+BREAK = datetime(2026, 11, 17, 14, 30, tzinfo=UTC)
+"""The first slot of a Tuesday's session, a week before Thanksgiving: from here on all goes wrong."""
 
 
 # --- the alarms, as Terraform makes them ---
@@ -63,11 +59,14 @@ ASSUMPTIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """What the module monitoring has made: metric filters, alarms and descriptions, by strategy."""
+    """What Terraform has made: metric filters by strategy, alarms and descriptions by name, and where failures go."""
 
     filters: Mapping[str, Sequence[MetricFilter]]
-    alarms: Mapping[str, Mapping[str, Alarm]]  # by strategy and kind
-    descriptions: Mapping[str, str]  # by strategy-kind
+    alarms: Mapping[str, Alarm]
+    descriptions: Mapping[str, str]
+    environments: Mapping[str, Mapping[str, str]]  # of the functions, by strategy
+    failures_go_to: Sequence[str]
+    topic: str
 
 
 @pytest.fixture(scope="module")
@@ -80,10 +79,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     state = state_of_test(folder)
     shutil.rmtree(folder)
-    (monitoring,) = [
-        module for module in state["root_module"]["child_modules"] if module["address"] == "module.monitoring"
-    ]
-    return read(monitoring["resources"])
+    return read([each for module in state["root_module"]["child_modules"] for each in module["resources"]])
 
 
 def state_of_test(folder: Path) -> dict[str, Any]:
@@ -107,21 +103,31 @@ def state_of_test(folder: Path) -> dict[str, Any]:
 
 
 def read(resources: Sequence[Mapping[str, Any]]) -> Made:
-    """Return the metric filters and alarms among Terraform's resources."""
+    """Return what matters here of Terraform's resources."""
+
+    def list_values(kind: str) -> list[Mapping[str, Any]]:
+        return [each["values"] for each in resources if each["type"] == kind]
+
     filters: dict[str, list[MetricFilter]] = {}
-    alarms: dict[str, dict[str, Alarm]] = {}
-    descriptions: dict[str, str] = {}
-    for each in resources:
-        values = each["values"]
-        if each["type"] == "aws_cloudwatch_log_metric_filter":
-            (change,) = values["metric_transformation"]
-            strategy = values["log_group_name"].removeprefix("/aws/lambda/prophet-trader-")
-            filters.setdefault(strategy, []).append(MetricFilter(change["name"], values["pattern"], change["value"]))
-        if each["type"] == "aws_cloudwatch_metric_alarm":
-            strategy, _, kind = values["alarm_name"].removeprefix("prophet-trader-").partition("-")
-            alarms.setdefault(strategy, {})[kind] = alarm_of_terraform(values)
-            descriptions[f"{strategy}-{kind}"] = values["alarm_description"]
-    return Made(filters, alarms, descriptions)
+    for its in list_values("aws_cloudwatch_log_metric_filter"):
+        (change,) = its["metric_transformation"]
+        assert not change["dimensions"], "a dimension makes a metric of each value"
+        strategy = its["log_group_name"].removeprefix("/aws/lambda/prophet-trader-")
+        filters.setdefault(strategy, []).append(MetricFilter(change["name"], its["pattern"], change["value"]))
+    alarms = {its["alarm_name"]: its for its in list_values("aws_cloudwatch_metric_alarm")}
+    variables = [its["environment"][0]["variables"] for its in list_values("aws_lambda_function")]
+    (topic,) = list_values("aws_sns_topic")
+    return Made(
+        filters=filters,
+        alarms={name.removeprefix("prophet-trader-"): alarm_of_terraform(its) for name, its in alarms.items()},
+        descriptions={name: its["alarm_description"] for name, its in alarms.items()},
+        environments={its["STRATEGY"]: its for its in variables},
+        failures_go_to=[
+            its["destination_config"][0]["on_failure"][0]["destination"]
+            for its in list_values("aws_lambda_function_event_invoke_config")
+        ],
+        topic=topic["arn"],
+    )
 
 
 def since(alarm: Alarm, day: date) -> Alarm:
@@ -131,126 +137,92 @@ def since(alarm: Alarm, day: date) -> Alarm:
     return replace(alarm, expressions=changed)
 
 
-# --- stories ---
+# --- log lines ---
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """What becomes of a scheduled run. `status` is that of its line `run`, which it does not log if it is empty."""
-
-    status: str = Outcome.NOTHING_TO_DO
-    fields: Mapping[str, Any] = field(default_factory=dict)  # of the line, other than usual
-    lines: Sequence[Mapping[str, Any]] = ()  # before it
-    is_scheduled: bool = True  # the rule fires
-    is_started: bool = True  # Lambda starts the function
-    is_error: bool = False  # Lambda counts an error: raised, killed or timed out
-    duration_s: float = 20
-
-
-HEALTHY = Ending()
-UNSEEN = Ending(status="", is_scheduled=False, is_started=False)
-
-type Behavior = Callable[[datetime], Ending]
-
-
-@cache
-def live(made: Made, strategy: str, first: date, days: int, behavior: Behavior) -> dict[Any, Metric]:
-    """Return the metrics of a strategy's runs on the `days` days from `first`."""
-    metrics: dict[Any, Metric] = {}
-    function = f"prophet-trader-{strategy}"
-    for slot in Schedule(SCHEDULES[strategy]).times(first, days):
-        ending = behavior(slot)
-        end = slot + timedelta(seconds=ending.duration_s)
-        if ending.is_scheduled:
-            note(metrics, ("AWS/Events", "TriggeredRules", ("RuleName", function)), slot, 1)
-        if ending.is_started:
-            note(metrics, ("AWS/Lambda", "Errors", ("FunctionName", function)), slot, float(ending.is_error))
-            note(metrics, ("AWS/Lambda", "Duration", ("FunctionName", function)), slot, 1000 * ending.duration_s)
-        for line in [*ending.lines, *([run_line(slot, ending)] if ending.status else [])]:
-            logged = as_logged({"strategy": strategy, **line})
-            for its in made.filters[strategy]:
-                if (value := its.value_of(logged)) is not None:
-                    note(metrics, ("ProphetTrader", its.metric, ("strategy", strategy)), end, value)
-    return metrics
-
-
-def note(metrics: dict[Any, Metric], metric: Any, time: datetime, value: float) -> None:
-    metrics.setdefault(metric, Metric()).add(time, value)
-
-
-def run_line(slot: datetime, ending: Ending) -> dict[str, Any]:
-    """Return the fields of the line `run` of a run."""
-    trades = Health.of(ending.status) is not Health.IDLE
-    return {
-        "message": "run",
-        "slot": f"{slot:%Y-%m-%dT%H:%M:%SZ}",
-        "mode": "paper",
-        "status": str(ending.status),
-        "health": str(Health.of(ending.status)),
-        "detail": "",
-        "orders": 2 if ending.status == Outcome.TRADED else 0,
-        "denials": {},
-        "unprotected": 0,
-        "settled": 0,
-        "equity_usd": 100_000.0 if trades else None,
-        "equities": {"trend": 100_000.0} if trades else {},
-        "cash_usd": 5_000.0 if trades else None,
-        "drawdown_fraction": 0.03 if trades else None,
-        "duration_s": ending.duration_s,
-        **ending.fields,
-    }
-
-
-def as_logged(fields: Mapping[str, Any]) -> dict[str, Any]:
+def as_logged(fields: Mapping[str, Any], level: int = logging.INFO) -> dict[str, Any]:
     """Return a line as AWS's runtime writes it to the log, with its fields."""
     from awslambdaric.lambda_runtime_log_utils import JsonFormatter
 
     extra = {name: value for name, value in fields.items() if name != "message"}
-    record = logging.getLogger("trader").makeRecord(
-        "trader", logging.INFO, "", 1, fields["message"], (), None, extra=extra
-    )
+    record = logging.getLogger("trader").makeRecord("trader", level, "", 1, fields["message"], (), None, extra=extra)
     line: dict[str, Any] = json.loads(JsonFormatter().format(record))
     return line
 
 
-@cache
-def usual(strategy: str, then: Behavior = lambda _: HEALTHY) -> Behavior:
-    """Return a behavior that does nothing while the market is closed or the run is not due, and otherwise `then`."""
+def measure(made: Made, lines: Sequence[tuple[datetime, str, Mapping[str, Any]]]) -> dict[Any, Metric]:
+    """Return the metrics of log lines, each with its time and its strategy."""
+    metrics: dict[Any, Metric] = {}
+    for moment, strategy, line in lines:
+        for its in made.filters[strategy]:
+            if (value := its.value_of(line)) is not None:
+                metrics.setdefault(("ProphetTrader", its.metric), Metric()).add(moment, value)
+    return metrics
 
-    def behave(slot: datetime) -> Ending:
-        if strategy in DAILY_AT and f"{slot.astimezone(NEW_YORK):%H:%M}" != DAILY_AT[strategy]:
-            return Ending(status=Code.NOT_DUE, duration_s=1)
-        return then(slot) if sessions.is_open(slot) else Ending(status=Code.MARKET_CLOSED, duration_s=2)
 
-    return behave
+DIGEST = as_logged({"message": "digest", "strategy": "trend", "health": "healthy"}) if sys.platform == "linux" else {}
+
+
+def list_digests(
+    first: date, days: int, *, until: datetime | None = None, on_holidays: bool = True, strategy: str = "trend"
+) -> list[tuple[datetime, str, Mapping[str, Any]]]:
+    """Return the lines of a strategy's digests on the weekdays from `first`, with or without holidays."""
+    found: list[tuple[datetime, str, Mapping[str, Any]]] = []
+    for day in (first + number * DAY for number in range(days)):
+        moment = datetime.combine(day, digest.AT, NEW_YORK) + MINUTE
+        is_due = day.weekday() < 5 and (on_holidays or sessions.session(day) is not None)
+        if is_due and (until is None or moment < until):
+            found.append((moment.astimezone(UTC), strategy, DIGEST))
+    return found
 
 
 def rings(
-    made: Made, strategy: str, kind: str, first: date, days: int, behavior: Behavior, assumptions: Assumptions
+    made: Made,
+    kind: str,
+    first: date,
+    days: int,
+    lines: Sequence[tuple[datetime, str, Mapping[str, Any]]],
+    assumptions: Assumptions = LIKELY,
 ) -> list[datetime]:
     """Return when an alarm rings in a story. The alarm was made on the first day, and is looked at from the second."""
-    alarm = made.alarms[strategy][kind]
-    alarm = since(alarm, first) if kind == "silent" else alarm
+    alarm = since(made.alarms[kind], first) if kind == "silent" else made.alarms[kind]
     begin = datetime.combine(first, time(), UTC)
-    metrics = live(made, strategy, first, days, behavior)
-    return list(alarm.times_it_rings(metrics, begin + DAY, begin + days * DAY, assumptions))
+    return list(alarm.times_it_rings(measure(made, lines), begin + DAY, begin + days * DAY, assumptions))
 
 
-def test_the_stories_lines_have_the_fields_of_a_real_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    env = {"JOURNAL": f"folder:{tmp_path}/journal", "ACCOUNT_FILE": f"{tmp_path}/account.json", "UNIVERSE_SIZE": "2"}
+def list_lines(caplog: pytest.LogCaptureFixture, act: Callable[[], object]) -> list[logging.LogRecord]:
+    """Return the lines that the function logs."""
     monitored = logging.getLogger("trader")
     monitored.addHandler(caplog.handler)
     try:
-        run({"time": "2022-12-28T20:45:00Z"}, env=env)
+        act()
     finally:
         monitored.removeHandler(caplog.handler)
-    real = next(record for record in caplog.records if record.getMessage() == "run")
-    ours = run_line(BREAK, HEALTHY) | {"strategy": "trend"}
-    usual_fields = vars(logging.makeLogRecord({})).keys()
-    assert vars(real).keys() - usual_fields - {"message", "asctime"} == ours.keys() - {"message"}
+    return list(caplog.records)
 
 
-# --- quiet ---
+@pytest.fixture
+def env(tmp_path: Path) -> Mapping[str, str]:
+    return {"JOURNAL": f"folder:{tmp_path}/journal", "ACCOUNT_FILE": f"{tmp_path}/account.json", "UNIVERSE_SIZE": "2"}
+
+
+def test_a_real_digest_is_counted(made: Made, env: Mapping[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    holiday = {"do": "digest", "time": "2026-11-26T21:15:00Z"}
+    line = next(each for each in list_lines(caplog, lambda: do(holiday, env=env)) if each.message == "digest")
+    logged = as_logged({"message": line.message})
+    assert [its.metric for its in made.filters["trend"] if its.value_of(logged)] == ["Digests"]
+
+
+def test_the_line_of_a_run_has_the_fields_that_the_dashboard_draws(
+    env: Mapping[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    records = list_lines(caplog, lambda: run({"time": "2022-12-28T20:45:00Z"}, env=env))
+    line = next(vars(each) for each in records if each.message == "run")
+    assert line["equities"] == {"trend": line["equity_usd"]}
+    assert {"strategy", "status", "orders", "settled", "unprotected", "duration_s", "denials"} <= line.keys()
+
+
+# --- the alarm on silence ---
 
 SPANS = {
     "the end of summer time, Thanksgiving, Christmas and New Year": (date(2026, 10, 26), 80),
@@ -261,241 +233,348 @@ SPANS = {
 
 @pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
 @pytest.mark.parametrize("span", SPANS.values(), ids=SPANS)
-@pytest.mark.parametrize("strategy", SCHEDULES)
-def test_a_healthy_strategy_is_never_called_silent(
-    made: Made, strategy: str, span: tuple[date, int], assumptions: Assumptions
+@pytest.mark.parametrize("on_holidays", [True, False], ids=["holidays have a line", "holidays have none"])
+def test_strategies_with_their_digests_are_never_called_silent(
+    made: Made, span: tuple[date, int], on_holidays: bool, assumptions: Assumptions
 ) -> None:
-    assert rings(made, strategy, "silent", *span, usual(strategy), assumptions) == []
+    lines = list_digests(*span, on_holidays=on_holidays)
+    assert rings(made, "silent", *span, lines, assumptions) == []
 
 
-@pytest.mark.parametrize(
-    "kind", ["errors", "duration", "attention", "order-problems", "unprotected", "drawdown", "missing-run"]
-)
-@pytest.mark.parametrize("strategy", ["trend", "late"])
-def test_a_healthy_month_rings_nothing(made: Made, strategy: str, kind: str) -> None:
-    assert rings(made, strategy, kind, date(2026, 11, 9), 30, usual(strategy), Assumptions()) == []
+def test_one_lost_digest_is_not_called_silence(made: Made) -> None:
+    lines = [each for each in list_digests(date(2026, 11, 9), 14) if each[0].date() != date(2026, 11, 18)]
+    assert rings(made, "silent", date(2026, 11, 9), 14, lines) == []
 
 
-@pytest.mark.parametrize("strategy", ["trend", "hourly", "daily", "late"])
-def test_a_lost_session_between_healthy_ones_is_not_called_silence(made: Made, strategy: str) -> None:
-    lost = usual(strategy, lambda slot: replace(HEALTHY, status="" if slot.date() == date(2026, 11, 18) else "TRADED"))
-    assert rings(made, strategy, "silent", date(2026, 11, 9), 14, lost, Assumptions()) == []
-
-
-def test_one_bad_slot_between_good_ones_rings_nothing(made: Made) -> None:
-    def behave(slot: datetime) -> Ending:
-        return Ending(status=Code.NO_PRICE_DATA) if f"{slot:%H:%M}" == "14:30" else HEALTHY
-
-    assert rings(made, "trend", "attention", date(2026, 11, 9), 7, usual("trend", behave), Assumptions()) == []
-
-
-def test_a_strategy_deployed_on_a_weekend_is_not_called_silent_before_it_could_run(made: Made) -> None:
-    assert rings(made, "trend", "silent", date(2026, 11, 21), 9, usual("trend"), Assumptions()) == []
-
-
-@pytest.mark.parametrize("strategy", ["off", "unheard", "monthly", "first", "seasonal"])
-def test_a_strategy_that_is_off_or_not_on_every_week_has_no_alarm_on_silence(made: Made, strategy: str) -> None:
-    assert made.alarms[strategy].keys() == made.alarms["trend"].keys() - {"silent"}
-
-
-# --- every bad ending rings ---
-
-BREAK = datetime(2026, 11, 17, 14, 30, tzinfo=UTC)
-"""The first slot of a Tuesday's session, a week before Thanksgiving: from here on all goes wrong."""
-
-LATE = {
-    "at once": 4 * MINUTE,
-    "at the next run": 20 * MINUTE,
-    "after 15 minutes": 20 * MINUTE,
-    "after 12 minutes": 15 * MINUTE,
-    "after 2 sessions": 2 * DAY + 2 * HOUR,
-}
-"""The words of the README for how late an alarm rings after the first bad run, and what they allow."""
-
-
-@dataclass(frozen=True, eq=False)
-class Wrong:
-    """A bad ending: what becomes of each run from BREAK on, the alarm that rings, and how late."""
-
-    ending: Ending
-    alarm: str
-    late: str
-    is_always: bool = False  # also while the market is closed
-
-
-def attention(status: Code | str) -> Wrong:
-    return Wrong(Ending(status=status), "attention", "after 15 minutes")
-
-
-def failed(**more: Any) -> Ending:
-    return Ending(status=Outcome.FAILED, is_error=True, **more)
-
-
-WRONG = {
-    "the account is blocked": attention(Code.ACCOUNT_BLOCKED),
-    "no prices, for weeks": attention(Code.NO_PRICE_DATA),
-    "stale prices": attention(Code.STALE_PRICE),
-    "every forecast fails": attention(Code.FORECAST_FAILED),
-    "every run is out of time": attention(Code.OUT_OF_TIME),
-    "every order is refused": Wrong(
-        Ending(status=Code.ORDER_REJECTED, fields={"denials": {"ORDER_REJECTED": 3}}), "order-problems", "at once"
-    ),
-    "the two clocks disagree": attention("CLOCK_SKEW"),
-    "a status that nobody has thought of": attention("SOMETHING_NEW"),
-    "the halt switch is on, or cannot be read": attention(Code.HALTED),
-    "the halt switch is forgotten": Wrong(Ending(status=Code.HALTED), "silent", "after 2 sessions"),
-    "the market counts as closed for ever": Wrong(Ending(status=Code.MARKET_CLOSED), "silent", "after 2 sessions"),
-    "no run is ever due": Wrong(Ending(status=Code.NOT_DUE), "silent", "after 2 sessions"),
-    "an earlier run is always under way": Wrong(Ending(status=Code.UNDER_WAY), "silent", "after 2 sessions"),
-    "the rule is disabled or deleted": Wrong(UNSEEN, "silent", "after 2 sessions", is_always=True),
-    "the function is deleted": Wrong(
-        Ending(status="", is_started=False), "missing-run", "after 12 minutes", is_always=True
-    ),
-    "runs are throttled": Wrong(Ending(status="", is_started=False), "missing-run", "after 12 minutes"),
-    "no line reaches the log": Wrong(Ending(status=""), "missing-run", "after 12 minutes"),
-    "every slot is claimed before its run": Wrong(Ending(status=Code.ALREADY_RAN), "missing-run", "after 12 minutes"),
-    "a run fails": Wrong(failed(), "errors", "at once"),
-    "a setting makes no sense, or a key is missing": Wrong(Ending(status="", is_error=True), "errors", "at once"),
-    "a run is killed": Wrong(Ending(status="", is_error=True), "errors", "at once"),
-    "a run is killed and its error is not counted": Wrong(Ending(status=""), "missing-run", "after 12 minutes"),
-    "a run times out": Wrong(Ending(status="", is_error=True, duration_s=300), "errors", "at once"),
-    "a run is slow": Wrong(Ending(duration_s=250), "duration", "at once"),
-    "a run is cut off between its orders": Wrong(
-        Ending(lines=[{"message": "interrupted", "slot": "2026-11-17T14:15:00Z", "orders": 2}]),
-        "order-problems",
-        "at the next run",
-    ),
-    "an order is rejected after its run": Wrong(Ending(fields={"settled": 1}), "order-problems", "at the next run"),
-    "an order is filled after its run": Wrong(Ending(fields={"settled": 2}), "order-problems", "at the next run"),
-    "one order of several is refused": Wrong(
-        Ending(status=Outcome.TRADED, fields={"denials": {"ORDER_REJECTED": 1}}), "order-problems", "at once"
-    ),
-    "a holding has no working stop": Wrong(Ending(fields={"unprotected": 1}), "unprotected", "at once"),
-    "a halted bot has a holding without a stop": Wrong(
-        Ending(status=Code.HALTED, fields={"unprotected": 1}), "unprotected", "at once"
-    ),
-    "the equity is 20 % below its highest": Wrong(Ending(fields={"drawdown_fraction": 0.2}), "drawdown", "at once"),
-}
-"""Every bad ending, in the README's words."""
-
-
-@cache
-def go_wrong(wrong: Wrong) -> Behavior:
-    """Return the behavior of the strategy trend that is healthy until BREAK."""
-    healthy, bad = usual("trend"), usual("trend", lambda _: wrong.ending)
-    return lambda slot: healthy(slot) if slot < BREAK else wrong.ending if wrong.is_always else bad(slot)
+def test_what_was_deployed_on_a_weekend_is_not_called_silent_before_its_first_digest(made: Made) -> None:
+    assert rings(made, "silent", date(2026, 11, 21), 9, list_digests(date(2026, 11, 21), 9)) == []
 
 
 @pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
-@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_a_bad_ending_rings_its_alarm_in_time(made: Made, wrong: Wrong, assumptions: Assumptions) -> None:
-    first, *_ = [*rings(made, "trend", wrong.alarm, date(2026, 11, 13), 8, go_wrong(wrong), assumptions), None]
-    assert first is not None, "it never rings"
-    ended = BREAK + timedelta(seconds=wrong.ending.duration_s)
-    # The last healthy run was at 15:45 in New York on the day before, when the count of sessions begins.
-    if wrong.alarm == "silent":
-        ended = BREAK.replace(day=16, hour=21, minute=0)
-        assert first >= ended + 2 * DAY, "two sessions are not over yet"
-    assert BREAK <= first <= ended + LATE[wrong.late] + assumptions.delay
-
-
-def test_the_readme_says_what_rings_for_what() -> None:
-    rows = re.findall(r"^\| (.+?) \| `([\w-]+)` \| (.+?) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
-    told = {what: (alarm, late) for what, alarm, late in rows if late in LATE}
-    assert told == {what: (wrong.alarm, wrong.late) for what, wrong in WRONG.items()}
-
-
-def test_equity_that_is_halved_in_a_month_rings_once_a_fifth_is_lost(made: Made) -> None:
-    def behave(slot: datetime) -> Ending:
-        return Ending(fields={"drawdown_fraction": (slot - datetime(2026, 11, 9, tzinfo=UTC)) / (60 * DAY)})
-
-    first, *again = rings(made, "trend", "drawdown", date(2026, 11, 9), 26, usual("trend", behave), Assumptions())
-    assert first.date() == date(2026, 11, 23)  # two weeks: the first slot after a fall of 12 / 60 was on a weekend
-    assert len(again) <= 2  # once more after a weekend or a holiday, not every morning
-
-
-@pytest.mark.parametrize("strategy", ["hourly", "daily", "late"])
-def test_a_strategy_with_one_run_an_hour_or_less_needs_one_bad_run_to_ring(made: Made, strategy: str) -> None:
-    def behave(slot: datetime) -> Ending:
-        return Ending(status=Code.NO_PRICE_DATA) if slot.date() == date(2026, 11, 18) else HEALTHY
-
-    assert rings(made, strategy, "attention", date(2026, 11, 16), 4, usual(strategy, behave), Assumptions())
-
-
-@pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
-@pytest.mark.parametrize(
-    ("strategy", "days"),
-    [("hourly", 2), ("daily", 2), ("late", 3), ("patient", 4), ("always", 2), ("weekly", 7), ("twice", 7)],
-)
-def test_a_disabled_rule_is_found_whatever_the_schedule(
-    made: Made, strategy: str, days: int, assumptions: Assumptions
-) -> None:
-    """A strategy runs once more on Monday 30 November 2026, and then never again."""
-    last = datetime(2026, 11, 30, 23, tzinfo=UTC)
-    behave = usual(strategy)
-    found = rings(
-        made,
-        strategy,
-        "silent",
-        date(2026, 11, 14),
-        26,
-        lambda slot: behave(slot) if slot < last else UNSEEN,
-        assumptions,
-    )
-    (first,) = found
-    assert last - 8 * HOUR + days * DAY <= first <= last + days * DAY + 2 * HOUR
-
-
-@pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
-def test_a_strategy_that_never_ran_rings_after_its_sessions(made: Made, assumptions: Assumptions) -> None:
-    (first,) = rings(made, "trend", "silent", date(2026, 11, 14), 12, lambda _: UNSEEN, assumptions)
+def test_what_never_had_a_digest_rings_after_two_sessions(made: Made, assumptions: Assumptions) -> None:
+    (first,) = rings(made, "silent", date(2026, 11, 14), 12, [], assumptions)
     assert first.date() == date(2026, 11, 18)
 
 
 def test_weeks_of_silence_are_told_once(made: Made) -> None:
-    assert (
-        len(rings(made, "trend", "silent", date(2026, 11, 9), 45, go_wrong(WRONG["no run is ever due"]), Assumptions()))
-        == 1
+    lines = list_digests(date(2026, 11, 9), 45, until=BREAK)
+    assert len(rings(made, "silent", date(2026, 11, 9), 45, lines)) == 1
+
+
+def test_the_first_digest_afterwards_ends_the_silence(made: Made) -> None:
+    lines = [each for each in list_digests(date(2026, 11, 2), 20) if not 10 <= each[0].day < 17]
+    alarm, metrics = since(made.alarms["silent"], date(2026, 11, 2)), measure(made, lines)
+    hours = [datetime(2026, 11, 17, hour, tzinfo=UTC) for hour in (20, 21, 22)]
+    assert [alarm.rings(metrics, hour, Assumptions()) for hour in hours] == [True, True, False]  # 16:15 is 21:15 UTC
+
+
+def test_it_is_quiet_as_long_as_one_of_two_strategies_has_digests(made: Made) -> None:
+    first, days = date(2026, 11, 9), 30
+    lines = [*list_digests(first, days, until=BREAK), *list_digests(first, days, strategy="interval")]
+    assert rings(made, "silent", first, days, sorted(lines, key=lambda line: line[0])) == []
+
+
+def test_it_does_not_count_what_was_before_it(made: Made) -> None:
+    today = datetime.now(UTC).date()
+    (day,) = re.findall(r"> (\d{8})\)", made.alarms["silent"].expressions["silent"])
+    assert day in {f"{today - back * DAY:%Y%m%d}" for back in (0, 1)}
+
+
+# --- every trouble is told ---
+
+
+def nothing(run: Run) -> None:
+    """Leave a run as it is."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Wrong:
+    """A trouble: what each run from BREAK on is like, what tells it, and how late.
+
+    A run without a status leaves no report. `told` is what the README says: a message by its kind, the digest, an
+    alarm, or the e-mail by which Lambda reports an event that it could not deliver or finish.
+    """
+
+    told: str
+    late: str
+    status: str = Outcome.NOTHING_TO_DO
+    change: Callable[[Run], None] = nothing
+    used_fraction: float = 0.1  # of the run's time
+    is_alone: bool = True  # no other strategy is deployed
+    has_digest: bool = True  # its function still runs for the digest, and the line of it is read
+
+
+def message(kind: Kind) -> str:
+    return f"message `{kind}`"
+
+
+def no_work(status: str) -> Wrong:
+    return Wrong(status=status, told=message(Kind.ATTENTION), late="after 15 minutes")
+
+
+def unhealthy(status: str) -> Wrong:
+    return Wrong(status=status, told="digest", late="after 2 sessions")
+
+
+def refuse(run: Run) -> None:
+    run.outcomes.append(Denial(symbol="KO", code=Code.ORDER_REJECTED, detail="no"))
+
+
+def settle(status: OrderStatus) -> Callable[[Run], None]:
+    def change(run: Run) -> None:
+        run.settled.append(
+            Settled(
+                client_order_id="trend-x-KO-buy",
+                symbol="KO",
+                side=Side.BUY,
+                quantity=3,
+                recorded_status=OrderStatus.PENDING_NEW,
+                status=status,
+                filled_quantity=3 if status is OrderStatus.FILLED else 0,
+            )
+        )
+
+    return change
+
+
+def lose_sight(run: Run) -> None:
+    sale = Order(client_order_id="trend-x-KO-sell", symbol="KO", side=Side.SELL, quantity=3, price_usd=60)
+    run.outcomes.append(replace(sale, status=OrderStatus.UNKNOWN))
+
+
+def lay_bare(run: Run) -> None:
+    run.is_guarded = True
+    run.unprotected = {"KO": Unprotected(symbol="KO", reason="the stop was refused", is_ours=True)}
+
+
+def recover(run: Run) -> None:
+    run.recovered.append(BREAK - 15 * MINUTE)
+
+
+def fall(run: Run) -> None:
+    run.observation = Observation(
+        slot=run.slot,
+        now=run.now,
+        account=account(80_000),
+        positions={},
+        open_orders=(),
+        ranking={},
+        closes={},
+        peak_equity_usd=100_000,
     )
 
 
-def test_a_resumed_strategy_is_no_longer_called_silent(made: Made) -> None:
-    def behave(slot: datetime) -> Ending:
-        return Ending(status=Code.HALTED) if date(2026, 11, 10) <= slot.date() < date(2026, 11, 17) else HEALTHY
+WRONG = {
+    "the account is blocked": Wrong(status=Code.ACCOUNT_BLOCKED, told=message(Kind.BLOCKED), late="at once"),
+    "no prices, for weeks": no_work(Code.NO_PRICE_DATA),
+    "stale prices": no_work(Code.STALE_PRICE),
+    "every forecast fails": no_work(Code.FORECAST_FAILED),
+    "every run is out of time": no_work(Code.OUT_OF_TIME),
+    "the two clocks disagree": no_work("CLOCK_SKEW"),
+    "a status that nobody has thought of": no_work("SOMETHING_NEW"),
+    "the halt switch is on, or cannot be read": Wrong(
+        status=Code.HALTED, told=message(Kind.HALTED), late="after 15 minutes"
+    ),
+    "the halt switch is forgotten": unhealthy(Code.HALTED),
+    "the market counts as closed for ever": unhealthy(Code.MARKET_CLOSED),
+    "no run is ever due": unhealthy(Code.NOT_DUE),
+    "an earlier run is always under way": unhealthy(Code.UNDER_WAY),
+    "every slot is claimed before its run": unhealthy(""),
+    "the rule of the runs is disabled or deleted": unhealthy(""),
+    "a run fails": Wrong(status=Outcome.FAILED, told=message(Kind.FAILED), late="at once"),
+    "a setting makes no sense, or a key is missing": Wrong(status="", told="Lambda's e-mail", late="at once"),
+    "a run is killed": Wrong(status="", told="Lambda's e-mail", late="at once"),
+    "a run times out": Wrong(status="", told="Lambda's e-mail", late="at once"),
+    "runs are throttled, or too late": Wrong(status="", told="Lambda's e-mail", late="after a minute"),
+    "a run is cut off between its orders": Wrong(
+        change=recover, told=message(Kind.INTERRUPTED), late="at the next run"
+    ),
+    "a run is slow": Wrong(used_fraction=0.9, told=message(Kind.SLOW), late="at once"),
+    "every order is refused": Wrong(
+        status=Code.ORDER_REJECTED, change=refuse, told=message(Kind.REFUSED), late="at once"
+    ),
+    "one order of several is refused": Wrong(
+        status=Outcome.TRADED, change=refuse, told=message(Kind.REFUSED), late="at once"
+    ),
+    "an order's fate is unknown": Wrong(
+        status=Outcome.TRADED, change=lose_sight, told=message(Kind.ORDER_UNKNOWN), late="at once"
+    ),
+    "an order is rejected after its run": Wrong(
+        change=settle(OrderStatus.REJECTED), told=message(Kind.CHANGED), late="at the next run"
+    ),
+    "an order is filled after its run": Wrong(
+        change=settle(OrderStatus.FILLED), told=message(Kind.CHANGED), late="at the next run"
+    ),
+    "a holding has no working stop": Wrong(change=lay_bare, told=message(Kind.UNPROTECTED), late="at once"),
+    "a halted bot has a holding without a stop": Wrong(
+        status=Code.HALTED, change=lay_bare, told=message(Kind.UNPROTECTED), late="at once"
+    ),
+    "the equity is 20 % below its highest": Wrong(change=fall, told=message(Kind.DRAWDOWN), late="at once"),
+    "a function is deleted, beside others": Wrong(
+        status="", is_alone=False, has_digest=False, told="digest", late="on the next session"
+    ),
+    "no function runs any more": Wrong(status="", has_digest=False, told="alarm `silent`", late="after 2 sessions"),
+    "no line of any function reaches the log": Wrong(has_digest=False, told="alarm `silent`", late="after 2 sessions"),
+    "a message cannot be sent": Wrong(told="alarm `unsent`", late="at once"),
+}
+"""Every trouble, in the README's words."""
 
-    alarm = since(made.alarms["trend"]["silent"], date(2026, 11, 2))
-    metrics = live(made, "trend", date(2026, 11, 2), 20, usual("trend", behave))
-    states = [alarm.rings(metrics, datetime(2026, 11, 17, hour, tzinfo=UTC), Assumptions()) for hour in (14, 15, 16)]
-    assert states == [True, False, False]  # the market opens at 14:30
+LATE = {
+    "at once": timedelta(),
+    "at the next run": timedelta(),  # the run at BREAK finds what an earlier one left
+    "after 15 minutes": 15 * MINUTE,
+    "after a minute": MINUTE,
+    "on the next session": DAY + 7 * HOUR,  # its close, and 15 minutes more
+    "after 2 sessions": 2 * DAY + 10 * HOUR,  # that is on the evening of the second one
+}
+"""The README's words for how late a trouble is told, and the time after BREAK that they allow."""
+
+MESSAGES = {what: wrong for what, wrong in WRONG.items() if wrong.told.startswith("message")}
+DIGESTS = {what: wrong for what, wrong in WRONG.items() if wrong.told == "digest" and wrong.is_alone}
+OF_LAMBDA = {what: wrong for what, wrong in WRONG.items() if wrong.told == "Lambda's e-mail"}
+SETTINGS = settings(JOURNAL="s3://bucket")
+
+
+def list_slots(first: date, days: int) -> list[datetime]:
+    """Return the slots of the default schedule within the sessions of these days."""
+    return [slot for slot in Schedule(read_default()).times(first, days) if sessions.is_open(slot)]
+
+
+def tell(wrong: Wrong, first: date, days: int, until: datetime | None = None) -> list[tuple[datetime, str]]:
+    """Return what the messages of the scheduled runs tell, by slot and kind.
+
+    While the market is open, runs are bad from BREAK on, until `until`; the others are good.
+    """
+    previous: Previous | None = None
+    told = []
+    for slot in Schedule(read_default()).times(first, days):
+        run = Run(settings=SETTINGS, slot=slot, now=slot)
+        good = Outcome.NOTHING_TO_DO if sessions.is_open(slot) else Code.MARKET_CLOSED
+        bad = wrong if sessions.is_open(slot) and slot >= BREAK and not (until and slot >= until) else None
+        if bad:
+            bad.change(run)
+        report = build_report(run, bad.status if bad else good)
+        found = problems.find(run, report, bad.used_fraction if bad else 0.1, previous)
+        if sent := problems.write("trend", slot, "paper", found):
+            told += [(slot, kind) for kind in re.findall(r"^- ([a-z ]+):", sent.text, re.MULTILINE)]
+        previous = problems.read_previous({"report": {**report, "problems": encode(found)}})
+    return told
+
+
+def test_a_healthy_month_sends_no_message() -> None:
+    assert tell(WRONG["a run fails"], date(2026, 11, 9), 30, until=BREAK) == []
+
+
+@pytest.mark.parametrize("wrong", MESSAGES.values(), ids=MESSAGES)
+def test_a_trouble_is_told_by_its_message_in_time(wrong: Wrong) -> None:
+    kind = wrong.told.removeprefix("message `").removesuffix("`")
+    told = [slot - BREAK for slot, its_kind in tell(wrong, date(2026, 11, 16), 2) if its_kind == kind]
+    assert told == [LATE[wrong.late]]
+
+
+@pytest.mark.parametrize("wrong", MESSAGES.values(), ids=MESSAGES)
+def test_what_lasts_for_a_week_is_told_once_a_day(wrong: Wrong) -> None:
+    told = [(slot.day, kind) for slot, kind in tell(wrong, date(2026, 11, 16), 5)]
+    assert {day for day, _ in told} == {17, 18, 19, 20}
+    assert len(set(told)) == len(told)
+
+
+def test_one_bad_slot_between_good_ones_sends_no_message() -> None:
+    assert tell(WRONG["no prices, for weeks"], date(2026, 11, 16), 3, until=BREAK + MINUTE) == []
+
+
+@pytest.mark.parametrize("wrong", DIGESTS.values(), ids=DIGESTS)
+def test_sessions_without_a_healthy_run_are_told_by_the_digest_in_time(made: Made, wrong: Wrong) -> None:
+    """Count as the digest does: in a day's records, and in the days that the digests before have kept."""
+    days = [date(2026, 11, 13) + number * DAY for number in range(12)]
+    history: list[Day] = []
+    told = []
+    for day in filter(sessions.session, days):
+        records = []
+        for slot in list_slots(day, 1):
+            status = wrong.status if slot >= BREAK else Outcome.NOTHING_TO_DO
+            report = build_report(Run(settings=SETTINGS, slot=slot, now=slot), status)
+            if status not in {"", Code.NOT_DUE}:  # these leave no record
+                records.append((encode(slot), {"report": report}))
+        history.append(Day(day=day.isoformat(), healthy_runs=summarize(records).healthy))
+        if count_silent(history) >= int(made.environments["trend"]["SILENT_SESSIONS"]):
+            told.append(datetime.combine(day, digest.AT, NEW_YORK))
+    assert BREAK + DAY <= told[0] <= BREAK + LATE[wrong.late]
+
+
+def test_a_function_that_is_gone_is_told_by_the_digest_of_another_on_the_next_session(made: Made) -> None:
+    wrong = WRONG["a function is deleted, beside others"]
+    watch = {name: its["WATCH"] for name, its in made.environments.items()}
+    assert watch == {"trend": "interval", "interval": "trend"}
+    before = [Day(day="2026-11-17", watched=("trend",))]
+    other = settings(STRATEGY="interval", WATCH=watch["interval"])
+    assert digest.find_silent(other, before, seen=set()) == ["trend"]
+    assert datetime(2026, 11, 18, *(digest.AT.hour, digest.AT.minute), tzinfo=NEW_YORK) <= BREAK + LATE[wrong.late]
+
+
+@pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
+def test_if_no_digest_comes_any_more_the_alarm_rings_on_the_second_session(
+    made: Made, assumptions: Assumptions
+) -> None:
+    late = {wrong.late for wrong in WRONG.values() if wrong.told == "alarm `silent`"}
+    (first, *_) = rings(
+        made, "silent", date(2026, 11, 9), 14, list_digests(date(2026, 11, 9), 14, until=BREAK), assumptions
+    )
+    last = datetime(2026, 11, 16, 21, 15, tzinfo=UTC)
+    assert last + 2 * DAY <= first <= last + 2 * DAY + 4 * HOUR
+    assert {LATE[each] for each in late} == {2 * DAY + 10 * HOUR}
+    assert first <= BREAK + 2 * DAY
+
+
+@pytest.mark.parametrize("assumptions", ASSUMPTIONS.values(), ids=ASSUMPTIONS)
+def test_a_message_that_cannot_be_sent_rings_at_once_and_once(made: Made, assumptions: Assumptions) -> None:
+    line = as_logged({"message": "message not sent", "strategy": "trend", "channel": "sns"}, logging.ERROR)
+    lines = [(slot, "trend", line) for slot in list_slots(BREAK.date(), 1)]
+    first, *more = rings(made, "unsent", date(2026, 11, 13), 8, lines, assumptions)
+    assert BREAK <= first <= BREAK + assumptions.delay + 2 * MINUTE
+    assert more == []
+
+
+def test_other_lines_ring_no_alarm_on_messages(made: Made) -> None:
+    lines = [(slot, "trend", as_logged({"message": "message sent"})) for slot in list_slots(BREAK.date(), 1)]
+    assert rings(made, "unsent", date(2026, 11, 13), 8, lines) == []
+
+
+@pytest.mark.parametrize("what", OF_LAMBDA)
+def test_what_no_code_of_ours_can_tell_goes_from_lambda_to_the_topic(made: Made, what: str) -> None:
+    """For the alias and for $LATEST of both strategies."""
+    assert made.failures_go_to == [made.topic] * 4, what
+
+
+def test_every_function_sends_its_messages_to_the_topic(made: Made) -> None:
+    assert {its["MESSAGE_TOPIC"] for its in made.environments.values()} == {made.topic}
+
+
+def test_the_readme_says_what_is_told_how() -> None:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    told = {what: (how, late) for what, how, late in rows if late in LATE}
+    assert told == {what: (wrong.told, wrong.late) for what, wrong in WRONG.items()}
 
 
 # --- numbers and words ---
 
 
 def test_no_alarm_exceeds_what_cloudwatch_allows(made: Made) -> None:
-    for alarms in made.alarms.values():
-        for alarm in alarms.values():
-            alarm.check_limits()
+    for alarm in made.alarms.values():
+        alarm.check_limits()
 
 
-def test_a_strategy_has_at_most_eight_alarms_and_ten_metrics(made: Made) -> None:
-    for strategy, alarms in made.alarms.items():
-        assert len(alarms) <= 8
-        assert len({each.metric for each in made.filters[strategy]}) <= 10
-
-
-def test_the_free_tier_holds_one_strategy_as_make_cost_counts_it(made: Made) -> None:
-    metrics = {each.metric for each in made.filters["trend"]}
-    watched = sum(len(alarm.sources) for alarm in made.alarms["trend"].values())
+def test_all_strategies_share_the_metrics_and_alarms_that_make_cost_counts(made: Made) -> None:
+    metrics = {each.metric for filters in made.filters.values() for each in filters}
+    watched = sum(len(alarm.sources) for alarm in made.alarms.values())
+    assert made.filters.keys() == {"trend", "interval"}
     assert (len(metrics), watched) == (cost.METRICS, cost.ALARM_METRICS)
-    assert max(len(metrics), watched) <= 10
 
 
-def test_every_alarm_that_reads_the_log_reads_a_metric_that_exists(made: Made) -> None:
-    for strategy, alarms in made.alarms.items():
-        known = {each.metric for each in made.filters[strategy]}
-        sources = [source for alarm in alarms.values() for source in alarm.sources.values()]
-        assert {source.name for source in sources if source.namespace == "ProphetTrader"} <= known
+def test_every_alarm_reads_a_metric_that_the_log_of_each_strategy_feeds(made: Made) -> None:
+    sources = {source.metric for alarm in made.alarms.values() for source in alarm.sources.values()}
+    for filters in made.filters.values():
+        assert sources == {("ProphetTrader", each.metric) for each in filters}
 
 
 def test_every_description_says_what_to_do(made: Made) -> None:
@@ -506,18 +585,3 @@ def test_every_description_says_what_to_do(made: Made) -> None:
 def test_every_query_that_a_description_names_is_there(made: Made) -> None:
     named = {name for text in made.descriptions.values() for name in re.findall(r"QUERY=(\w+)", text)}
     assert named <= {path.stem for path in (TERRAFORM / "queries").glob("*.cwli")}
-
-
-@pytest.mark.parametrize(
-    ("strategy", "limit"),
-    [("trend", 0.2), ("patient", 0.2), ("daily", 0.1), ("late", 0.3)],
-    ids=["no setting", "no limit of the bot's own", "the bot's own limit", "set for the alarm"],
-)
-def test_the_limit_of_drawdown_is_the_bots_own_unless_set(made: Made, strategy: str, limit: float) -> None:
-    assert made.alarms[strategy]["drawdown"].threshold == limit
-
-
-def test_an_alarm_on_silence_does_not_count_what_was_before_it(made: Made) -> None:
-    today = datetime.now(UTC).date()
-    (text,) = {alarms["silent"].expressions["silent"] for alarms in [made.alarms["trend"]]}
-    assert re.findall(r"> (\d{8})\)", text)[0] in {f"{today - back * DAY:%Y%m%d}" for back in (0, 1)}

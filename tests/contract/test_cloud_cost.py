@@ -17,7 +17,7 @@ from scripts import ROOT, console
 from scripts.cloud import cost, logs, measure
 from scripts.cloud.aws import UsageError
 from scripts.cloud.cost import Estimate, Use
-from scripts.cloud.cron import Schedule, kinds, once_a_day, read_default
+from scripts.cloud.cron import DIGEST, Schedule, digests, kinds, once_a_day, read_default
 from scripts.cloud.measure import Measured
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import package
@@ -95,10 +95,17 @@ def test_the_output_is_a_table_and_a_sentence(make: Command) -> None:
 def test_a_month_beyond_the_free_tiers_names_what_costs(capsys: pytest.CaptureFixture[str]) -> None:
     uses = [Use(strategy=name, requests=1_000, gb_seconds=150_000) for name in ("swing", "trend")]
     cost.show(cost.from_logs(uses, 15, "x86_64"))
-    lambda_usd, metrics_usd, alarms_usd = 200_000 * 0.0000166667, 0.30 * (2 * 8 - 10), 0.10 * (2 * 9 - 10)
+    lambda_usd = 200_000 * 0.0000166667
     assert capsys.readouterr().out.startswith(
-        f" Your month: {lambda_usd + metrics_usd + alarms_usd:.2f} USD for 2 strategies (Lambda {lambda_usd:.2f}, "
-        f"CloudWatch custom metrics {metrics_usd:.2f}, CloudWatch alarms {alarms_usd:.2f})."
+        f" Your month: {lambda_usd:.2f} USD for 2 strategies (Lambda {lambda_usd:.2f})."
+    )
+
+
+def test_ten_strategies_with_alarms_messages_and_digests_cost_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    uses = [Use(strategy=f"number-{number}", requests=836, gb_seconds=10_000) for number in range(10)]
+    cost.show(cost.from_logs(uses, 30, "x86_64"))
+    assert capsys.readouterr().out.startswith(
+        " Your month: 0.00 USD for 10 strategies: all of it is within AWS's free tiers."
     )
 
 
@@ -194,6 +201,19 @@ def test_once_a_day_means_one_first_run_and_one_not_due(day: date) -> None:
     assert kinds(once_a_day("15:00"), day, 1, "15:00") == {"first": 1, "later": 0, "closed": 1}
 
 
+@pytest.mark.parametrize("first", [date(2026, 7, 6), date(2026, 11, 9)], ids=["summer", "winter"])
+def test_each_session_has_a_digest_and_an_event_that_is_not_due(first: date) -> None:
+    assert digests(first, 5) == {"digest": 5, "closed": 5}
+
+
+def test_a_holiday_has_no_digest() -> None:
+    assert digests(date(2026, 11, 26), 1) == {"digest": 0, "closed": 2}
+
+
+def test_the_digests_schedule_is_terraforms() -> None:
+    assert f'expression = "{DIGEST}"' in (ROOT / "terraform" / "main.tf").read_text()
+
+
 def test_once_a_day_is_terraforms_schedule() -> None:
     assert once_a_day("15:00").expression == "cron(0 19,20 ? * MON-FRI *)"
 
@@ -203,7 +223,7 @@ def test_once_a_day_is_terraforms_schedule() -> None:
 
 def month(**changes: Any) -> Estimate:
     """Return an estimate for 21 trading days of the default schedule, in round figures."""
-    runs = {"first": 30.0, "later": 10.0, "closed": 2.0}
+    runs = {"first": 30.0, "later": 10.0, "closed": 2.0, "digest": 100.0}
     measured = {
         kind: Measured(billed_s=billed_s, init_s=1, peak_mb=150, log_bytes=10_000, kept_bytes=100_000)
         for kind, billed_s in runs.items()
@@ -212,8 +232,7 @@ def month(**changes: Any) -> Estimate:
         "schedule": read_default(),
         "memory_mb": 1_024,
         "first_day": date(2026, 10, 24),
-        "counts": {"first": 21, "later": 525, "closed": 210},
-        "share_of_hours": 0.25,
+        "counts": {"first": 21, "later": 525, "closed": 210, "digest": 21},
         "measured": measured,
     }
     return Estimate(**given | changes)
@@ -221,9 +240,9 @@ def month(**changes: Any) -> Estimate:
 
 def test_gb_seconds_are_memory_times_billed_seconds_times_runs() -> None:
     found = cost.from_runs(month(), "x86_64")
-    assert found["gb_seconds"] == 21 * 30 + 525 * 10 + 210 * 2
-    assert found["requests"] == 756
-    assert found["strategies_that_fit"] == 400_000 // 6_300
+    assert found["gb_seconds"] == 21 * 30 + 525 * 10 + 210 * 2 + 21 * 100
+    assert found["requests"] == 777
+    assert found["strategies_that_fit"] == 400_000 // 8_400
 
 
 def test_twice_the_memory_costs_twice_as_much_for_the_same_time() -> None:
@@ -244,18 +263,31 @@ def other(found: dict[str, Any], what: str) -> dict[str, Any]:
     return dict(row)
 
 
-def test_other_free_tiers_have_the_cost_of_30_strategies() -> None:
+def test_other_free_tiers_have_the_cost_of_ten_strategies() -> None:
     found = cost.from_runs(month(), "x86_64")
-    alarms, metrics = other(found, "CloudWatch alarms"), other(found, "CloudWatch custom metrics")
-    assert (alarms["strategies_that_fit"], alarms["usd_of_30"]) == (1, pytest.approx(0.10 * (30 * 9 - 10)))
-    assert (metrics["used"], metrics["usd_of_30"]) == (2.0, pytest.approx(0.30 * (30 * 2.0 - 10)))
-    assert other(found, "CloudWatch logs")["used"] == pytest.approx(756 * 10_000 / 1e9, abs=1e-4)
+    writes = 21 * 7 + 525 * 6 + 210 * 3 + 21 * 3
+    assert other(found, "S3 write requests")["usd_of_10"] == pytest.approx(0.005 / 1000 * (10 * writes - 2_000))
+    assert other(found, "SNS e-mails")["used"] == 21
+    assert other(found, "CloudWatch logs")["used"] == pytest.approx(777 * 10_000 / 1e9, abs=1e-4)
+
+
+def test_the_least_that_s3_is_asked_to_write_is_named_too() -> None:
+    assert "a claim and a record of each run while the market is open are 1,092" in str(
+        other(cost.from_runs(month(), "x86_64"), "S3 write requests")["assumed"]
+    )
+
+
+@pytest.mark.parametrize("what", ["CloudWatch custom metrics", "CloudWatch alarms", "CloudWatch dashboards"])
+def test_what_all_strategies_share_holds_any_number_of_them(what: str) -> None:
+    row = other(cost.from_runs(month(), "x86_64"), what)
+    assert (row["used"], row["strategies_that_fit"], row["usd_of_10"]) == (0, None, 0)
+    assert 0 < row["shared"] <= row["free"]
 
 
 def test_the_numbers_of_metrics_and_alarms_match_terraform() -> None:
     folder = ROOT / "terraform" / "modules" / "monitoring"
-    metrics = re.findall(r"^    \w+\s+= \[", (folder / "metrics.tf").read_text(), re.MULTILINE)
-    alarms = re.findall(r"^\s+metric\s+(?:= )?\{", (folder / "alarms.tf").read_text(), re.MULTILINE)
+    metrics = re.findall(r'^    \w+\s+= "\{', (folder / "metrics.tf").read_text(), re.MULTILINE)
+    alarms = re.findall(r"^\s+metric_name\s+= ", (folder / "alarms.tf").read_text(), re.MULTILINE)
     assert (len(metrics), len(alarms)) == (cost.METRICS, cost.ALARM_METRICS)
 
 
@@ -269,8 +301,9 @@ def test_the_tables_of_an_estimate_say_so(capsys: pytest.CaptureFixture[str]) ->
     cost.show(cost.from_runs(month(), "x86_64"))
     out = capsys.readouterr().out
     assert out.startswith(" A month of one strategy: 0.01 USD, ESTIMATED (S3 write requests 0.01).")
+    assert " A month of 10 such strategies: 0.19 USD (S3 write requests 0.19)." in out
     assert "ESTIMATED monthly usage" in out
-    assert re.search(r"all +756 +6,300", out)
+    assert re.search(r"all +777 +8,400", out)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -22,7 +21,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +36,7 @@ from scripts.testkit.alpaca import AlpacaFake
 from scripts.testkit.aws_lambda import bridge
 from scripts.testkit.yahoo import Listing, YahooFake
 from tests import terraform_here
-from tests.cloudwatch import at, matches
+from tests.cloudwatch import matches
 from tests.warm.python import python_of_clone
 from trader.model import NEW_YORK
 
@@ -207,6 +205,7 @@ def account_at_alpaca(strategy: str) -> AlpacaFake:
     """Return an account that holds MCD and accepts only the strategy's keys."""
     fake = AlpacaFake(prices={symbol: closes(symbol)[-1] for symbol in LAST_STEPS})
     fake.key_id, fake.secret = SECRETS[strategy]
+    fake.account_overrides["account_number"] = f"PA{strategy.upper()}"
     fake.hold("MCD", 5, 100)
     fake.bars = {"PEP": services.daily_bars(closes("PEP"), datetime.now(UTC))}
     return fake
@@ -417,16 +416,37 @@ def test_the_rule_starts_the_live_alias_without_retries(installation: Site, stra
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_only_the_rule_may_start_the_function_and_only_the_alias(installation: Site, strategy: str) -> None:
+def test_the_digest_is_started_at_both_hours_that_can_be_a_quarter_past_four_in_new_york(
+    installation: Site, strategy: str
+) -> None:
+    rule = boto3.client("events").describe_rule(Name=f"{PROJECT}-{strategy}_digest")
+    assert (rule["ScheduleExpression"], rule["State"]) == ("cron(15 20,21 ? * MON-FRI *)", "ENABLED")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_rule_of_the_digest_says_what_to_do_and_for_when_without_retries(installation: Site, strategy: str) -> None:
+    (target,) = boto3.client("events").list_targets_by_rule(Rule=f"{PROJECT}-{strategy}_digest")["Targets"]
+    assert target["Arn"] == f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live"
+    assert target["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+    assert target["InputTransformer"]["InputPathsMap"] == {"time": "$.time"}
+    event = target["InputTransformer"]["InputTemplate"].replace("<time>", '"2026-11-23T21:15:00Z"')
+    assert json.loads(event) == {"do": "digest", "time": "2026-11-23T21:15:00Z"}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_only_the_two_rules_may_start_the_function_and_only_the_alias(installation: Site, strategy: str) -> None:
     policy = boto3.client("lambda").get_policy(FunctionName=f"{PROJECT}-{strategy}", Qualifier="live")["Policy"]
-    (statement,) = json.loads(policy)["Statement"]
-    del statement["Sid"]
-    assert statement == {
-        "Effect": "Allow",
-        "Action": "lambda:InvokeFunction",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live",
-        "Condition": {"ArnLike": {"AWS:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{PROJECT}-{strategy}"}},
+    statements = {statement.pop("Sid"): statement for statement in json.loads(policy)["Statement"]}
+    rules = {"schedule": f"{PROJECT}-{strategy}", "digest": f"{PROJECT}-{strategy}_digest"}
+    assert statements == {
+        name: {
+            "Effect": "Allow",
+            "Action": "lambda:InvokeFunction",
+            "Principal": {"Service": "events.amazonaws.com"},
+            "Resource": f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{PROJECT}-{strategy}:live",
+            "Condition": {"ArnLike": {"AWS:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{rule}"}},
+        }
+        for name, rule in rules.items()
     }
 
 
@@ -489,6 +509,10 @@ def test_strategies_share_nothing_but_the_bucket(installation: Site, strategy: s
         "HALT_PARAMETER": f"/{PROJECT}/{strategy}/halt",
         "ALPACAUSER": f"ssm:/{PROJECT}/{strategy}/alpacauser",
         "ALPACAPW": f"ssm:/{PROJECT}/{strategy}/alpacapw",
+        "MESSAGE_TOPIC": TOPIC,
+        "MESSAGE_URL": f"ssm:/{PROJECT}/{strategy}/message_url",
+        "SILENT_SESSIONS": "2",
+        "WATCH": "interval" if strategy == "trend" else "trend",
         "APCA_API_BASE_URL": fake.url,
         "APCA_API_DATA_URL": fake.url,
         "UNIVERSE": "KO,PEP",
@@ -520,16 +544,19 @@ def test_the_role_has_exactly_the_rights_it_needs(installation: Site, strategy: 
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
     }
-    assert {(statement["Effect"], *sorted(statement.keys() - {"Sid"})) for statement in document["Statement"]} == {
-        ("Allow", "Action", "Effect", "Resource")
-    }
+    conditions = {each["Sid"]: each["Condition"] for each in document["Statement"] if "Condition" in each}
+    assert conditions == {"TakeAccount": {"Null": {"s3:if-none-match": "false"}}}
+    assert {each["Effect"] for each in document["Statement"]} == {"Allow"}
     stream = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group(strategy)}:*"
     parameter = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/{PROJECT}/{strategy}"
     journal = [f"arn:aws:s3:::{BUCKET}/{folder}/{strategy}/*" for folder in ("runs", "universe", "equity")]
     assert rights == {
         *((action, stream) for action in ("logs:CreateLogStream", "logs:PutLogEvents")),
-        *(("ssm:GetParameters", f"{parameter}/{name}") for name in ("alpacauser", "alpacapw", "halt")),
+        *(("ssm:GetParameters", f"{parameter}/{name}") for name in ("alpacauser", "alpacapw", "halt", "message_url")),
         *((action, path) for action in ("s3:GetObject", "s3:PutObject") for path in journal),
+        *((action, f"arn:aws:s3:::{BUCKET}/accounts/*") for action in ("s3:GetObject", "s3:PutObject")),
+        ("s3:GetObject", f"arn:aws:s3:::{BUCKET}/digests/*"),
+        ("s3:PutObject", f"arn:aws:s3:::{BUCKET}/digests/{strategy}/*"),
         ("s3:ListBucket", f"arn:aws:s3:::{BUCKET}"),
         ("sns:Publish", TOPIC),
     }
@@ -584,20 +611,8 @@ def test_old_records_and_replaced_objects_expire(installation: Site) -> None:
     replaced = [
         rule["NoncurrentVersionExpiration"]["NoncurrentDays"] for rule in rules if "NoncurrentVersionExpiration" in rule
     ]
-    assert (expiring, replaced) == ({"runs/": 400, "universe/": 400}, [30])
+    assert (expiring, replaced) == ({"runs/": 400, "universe/": 400, "digests/": 400}, [30])
     assert {rule["Status"] for rule in rules} == {"Enabled"}
-
-
-OF_LAMBDA = {
-    "errors": ("Errors", "Sum", 3_600, 1),
-    "duration": ("Duration", "Maximum", 3_600, 240_000),
-}
-OF_THE_LOG = {
-    "attention": ("Attention", "Sum", 3_600, 2),
-    "order-problems": ("OrderProblems", "Sum", 3_600, 1),
-    "unprotected": ("Unprotected", "Maximum", 3_600, 1),
-    "drawdown": ("Drawdown", "Maximum", 86_400, 0.2),
-}
 
 
 def alarms() -> dict[str, Any]:
@@ -605,89 +620,37 @@ def alarms() -> dict[str, Any]:
     return {alarm["AlarmName"]: alarm for page in pages for alarm in page["MetricAlarms"]}
 
 
-def test_every_strategy_has_its_alarms_and_they_notify_the_topic(installation: Site) -> None:
-    found = alarms()
-    kinds = (*OF_LAMBDA, *OF_THE_LOG, "missing-run", "silent")
-    assert found.keys() == {f"{PROJECT}-{strategy}-{kind}" for strategy in STRATEGIES for kind in kinds}
-    assert {name: alarm["AlarmActions"] for name, alarm in found.items()} == {name: [TOPIC] for name in found}
+def test_all_strategies_share_two_alarms_that_notify_the_topic(installation: Site) -> None:
+    assert {name: alarm["AlarmActions"] for name, alarm in alarms().items()} == {
+        f"{PROJECT}-{kind}": [TOPIC] for kind in ("silent", "unsent")
+    }
 
 
 def test_only_the_alarm_on_silence_rings_for_missing_data(installation: Site) -> None:
     missing = {name: alarm["TreatMissingData"] for name, alarm in alarms().items()}
-    assert missing == {name: "breaching" if name.endswith("-silent") else "notBreaching" for name in missing}
+    assert missing == {f"{PROJECT}-silent": "breaching", f"{PROJECT}-unsent": "notBreaching"}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("kind", [*OF_LAMBDA, *OF_THE_LOG])
-def test_an_alarm_watches_its_strategy(installation: Site, strategy: str, kind: str) -> None:
-    alarm = alarms()[f"{PROJECT}-{strategy}-{kind}"]
-    if kind in OF_LAMBDA:
-        namespace, dimension = "AWS/Lambda", {"Name": "FunctionName", "Value": f"{PROJECT}-{strategy}"}
-    else:
-        namespace, dimension = "ProphetTrader", {"Name": "strategy", "Value": strategy}
-    metric, statistic, period_s, threshold = (OF_LAMBDA | OF_THE_LOG)[kind]
-    if (strategy, kind) == ("interval", "attention"):  # it runs once an hour, so one bad run is enough
-        threshold = 1
-    assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == (namespace, metric, [dimension])
-    assert (alarm["Statistic"], alarm["Period"], alarm["Threshold"]) == (statistic, period_s, threshold)
+def test_a_message_that_is_not_sent_is_one_too_many_within_an_hour(installation: Site) -> None:
+    alarm = alarms()[f"{PROJECT}-unsent"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Dimensions"]) == ("ProphetTrader", "Unsent", [])
+    assert (alarm["Statistic"], alarm["Period"], alarm["Threshold"]) == ("Sum", 3_600, 1)
     assert alarm["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_scheduled_runs_are_compared_with_reported_runs(installation: Site, strategy: str) -> None:
-    queries = {query["Id"]: query for query in alarms()[f"{PROJECT}-{strategy}-missing-run"]["Metrics"]}
-    stats = {name: query["MetricStat"] for name, query in queries.items() if "MetricStat" in query}
-    metrics = {name: (*stat["Metric"].values(), stat["Stat"], stat["Period"]) for name, stat in stats.items()}
-    rule = [{"Name": "RuleName", "Value": f"{PROJECT}-{strategy}"}]
-    reported = [{"Name": "strategy", "Value": strategy}]
-    assert metrics == {
-        "scheduled": ("AWS/Events", "TriggeredRules", rule, "Sum", 60),
-        "reported": ("ProphetTrader", "Runs", reported, "Sum", 60),
-    }
-    assert queries["missing"]["Expression"] == "RUNNING_SUM(FILL(scheduled, 0) - FILL(reported, 0))"
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_silence_is_counted_from_the_healthy_runs_of_a_week(installation: Site, strategy: str) -> None:
-    alarm = alarms()[f"{PROJECT}-{strategy}-silent"]
+def test_silence_is_counted_from_the_digests_of_a_week(installation: Site) -> None:
+    alarm = alarms()[f"{PROJECT}-silent"]
     queries = {query["Id"]: query for query in alarm["Metrics"]}
-    stat = queries["runs"]["MetricStat"]
-    healthy = ("ProphetTrader", "Healthy", [{"Name": "strategy", "Value": strategy}], "Sum", 3_600)
-    assert (*stat["Metric"].values(), stat["Stat"], stat["Period"]) == healthy
-    assert queries["filled"]["Expression"] == "FILL(runs, 0)"
-    weekday_hours, later_runs = queries["silent"]["Expression"].split("), ", 1)
-    assert weekday_hours.startswith("IF((DAY(runs) < 6) AND (")
-    assert later_runs == "SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
+    stat = queries["digests"]["MetricStat"]
+    assert (stat["Metric"]["Namespace"], stat["Metric"]["MetricName"]) == ("ProphetTrader", "Digests")
+    assert (stat["Metric"].get("Dimensions", []), stat["Stat"], stat["Period"]) == ([], "Sum", 3_600)
+    assert queries["filled"]["Expression"] == "FILL(digests, 0)"
+    weekday_hours, later_digests = queries["silent"]["Expression"].split("), ", 1)
+    assert weekday_hours.startswith("IF((DAY(digests) < 6) AND (")
+    assert later_digests == "SUM(filled) - RUNNING_SUM(filled) + filled, 1)"
     assert [name for name, query in queries.items() if query["ReturnData"]] == ["silent"]
     assert (alarm["ComparisonOperator"], alarm["Threshold"]) == ("LessThanThreshold", 1)
     assert (alarm["DatapointsToAlarm"], alarm["EvaluationPeriods"]) == (50, 168)
-
-
-@pytest.mark.parametrize(
-    ("scheduled", "reported", "rings"),
-    [
-        ([0, 15, 30, 45], [1, 16, 31, 46], False),
-        ([0, 15, 30, 45], [6, 21, 36, 51], False),  # each a minute late and lasting until the function's timeout
-        ([0, 15, 30, 45], [1, 16, 46], True),
-        ([0, 15, 30, 45], [1, 16, 31], True),
-        ([0, 15, 30, 45], [], True),
-        ([0], [], True),
-        ([], [7], False),  # started by hand
-        ([], [], False),
-    ],
-)
-def test_the_alarm_rings_only_if_a_scheduled_run_does_not_report(
-    installation: Site, scheduled: Sequence[int], reported: Sequence[int], rings: bool
-) -> None:
-    """Evaluate the alarm each minute, given the minutes of scheduled and of reported runs."""
-    alarm = alarms()[f"{PROJECT}-trend-missing-run"]
-    assert alarm["ComparisonOperator"] == "GreaterThanThreshold"
-    rang = []
-    for now in range(90):
-        window = range(now - alarm["EvaluationPeriods"] + 1, now + 1)
-        sums = accumulate(scheduled.count(minute) - reported.count(minute) for minute in window)
-        rang.append(sum(each > alarm["Threshold"] for each in sums) >= alarm["DatapointsToAlarm"])
-    assert any(rang) == rings
 
 
 def test_alarms_reach_the_configured_address(installation: Site) -> None:
@@ -716,12 +679,33 @@ def test_the_saved_queries_match_the_files(installation: Site) -> None:
 
 def test_the_dashboard_shows_every_strategy(installation: Site) -> None:
     body = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName=PROJECT)["DashboardBody"])
-    text = json.dumps(body["widgets"])
-    for metric in ("EquityUsd", "Runs", "Orders", "Duration"):
-        for strategy in STRATEGIES:
-            assert re.search(rf'"{metric}", "\w+", "({PROJECT}-)?{strategy}"', text), (metric, strategy)
+    properties = [widget["properties"] for widget in body["widgets"]]
+    queries = [each["query"] for each in properties if "query" in each]
+    metrics = [metric for each in properties for metric in each.get("metrics", [])]
+    for strategy in STRATEGIES:
+        assert all(f"SOURCE '{group(strategy)}'" in query for query in queries)
+        for column in ("equities", "returns", "drawdowns"):
+            assert any(f"max({column}.`{strategy}`) as `{strategy}`" in query for query in queries), (column, strategy)
+        assert {metric[1] for metric in metrics if metric[3] == f"{PROJECT}-{strategy}"} == {
+            "Duration",
+            "Errors",
+            "TriggeredRules",
+        }
     assert {widget["type"] for widget in body["widgets"]} == {"metric", "log", "alarm"}
-    assert all(name in text for name in alarms())
+    assert [each["alarms"] for each in properties if "alarms" in each] == [
+        [alarm["AlarmArn"] for _, alarm in sorted(alarms().items(), reverse=True)]
+    ]
+
+
+def test_no_metric_costs_anything(installation: Site) -> None:
+    """Neither the dashboard nor the logs have a metric of a strategy's own, but for those that AWS has anyway."""
+    body = json.loads(boto3.client("cloudwatch").get_dashboard(DashboardName=PROJECT)["DashboardBody"])
+    shown = [metric for widget in body["widgets"] for metric in widget["properties"].get("metrics", [])]
+    assert {metric[0] for metric in shown} == {"AWS/Events", "AWS/Lambda"}
+    filters = boto3.client("logs").describe_metric_filters()["metricFilters"]
+    changes = [change for its in filters for change in its["metricTransformations"]]
+    assert {change["metricName"] for change in changes} == {"Digests", "Unsent"}
+    assert not any(change.get("dimensions") for change in changes)
 
 
 # --- the scheduled runs ---
@@ -769,11 +753,8 @@ def test_the_log_has_the_runs_lines_and_lambdas_as_json(ran: Run) -> None:
     assert {line["requestId"] for line in ran.lines if "message" in line} == {ran.lines[0]["record"]["requestId"]}
 
 
-def test_a_run_counts_with_its_orders_and_equity(ran: Run) -> None:
-    equity_usd = ran.report["account"]["after"]["equity_usd"]
-    found = metrics("trend", ran.lines)
-    assert found.pop("Drawdown", [0.0]) == [0.0]  # at the first run, no higher equity is on record
-    assert found == {"Runs": [1.0], "Healthy": [1.0], "Orders": [3.0], "EquityUsd": [equity_usd]}
+def test_a_run_costs_no_metric(ran: Run) -> None:
+    assert metrics("trend", ran.lines) == {}
 
 
 def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
@@ -781,19 +762,10 @@ def metrics(strategy: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, list
     found: dict[str, list[float]] = {}
     for its in boto3.client("logs").describe_metric_filters(logGroupName=group(strategy))["metricFilters"]:
         (change,) = its["metricTransformations"]
-        assert (change["metricNamespace"], change["dimensions"]) == ("ProphetTrader", {"strategy": "$.strategy"})
-        assert "defaultValue" not in change, "CloudWatch accepts no default value together with dimensions"
         for line in lines:
             if matches(its["filterPattern"], line):
-                assert line["strategy"] == strategy
-                value = change["metricValue"]
-                found.setdefault(change["metricName"], []).append(float(at(line, value) if "$" in value else value))
+                found.setdefault(change["metricName"], []).append(float(change["metricValue"]))
     return found
-
-
-def test_the_alarm_on_order_problems_counts_interrupted_runs(ran: Run) -> None:
-    line = {"message": "interrupted", "strategy": "trend", "slot": "2026-11-23T15:00:00Z", "orders": 2}
-    assert metrics("trend", [line]) == {"OrderProblems": [1.0]}
 
 
 @pytest.fixture(scope="module")
@@ -805,10 +777,6 @@ def repeat(installation: Site, ran: Run) -> Run:
 
 def test_the_same_event_again_places_nothing(repeat: Run) -> None:
     assert (repeat.report["status"], repeat.orders) == ("ALREADY_RAN", set())
-
-
-def test_a_repeated_event_is_not_counted_as_a_run(repeat: Run) -> None:
-    assert metrics("trend", repeat.lines) == {}
 
 
 @pytest.fixture(scope="module")
@@ -839,13 +807,27 @@ def test_a_halted_strategy_places_nothing(run_while_halted: Run) -> None:
     assert (run_while_halted.report["status"], run_while_halted.orders) == ("HALTED", set())
 
 
-def test_a_halted_run_asks_for_attention_and_is_not_healthy(run_while_halted: Run) -> None:
-    counted = metrics("trend", run_while_halted.lines)
-    assert (counted["Attention"], counted["Runs"], "Healthy" in counted) == ([1.0], [1.0], False)
+@pytest.fixture(scope="module")
+def digest(installation: Site, run_while_halted: Run) -> Run:
+    """Start the function as the digest's rule does, at a quarter past four in New York."""
+    rule = f"{PROJECT}-trend_digest"
+    (target,) = boto3.client("events").list_targets_by_rule(Rule=rule)["Targets"]
+    due = datetime.now(NEW_YORK).replace(hour=16, minute=15, second=0, microsecond=0).astimezone(UTC)
+    text = target["InputTransformer"]["InputTemplate"].replace("<time>", f'"{due:%Y-%m-%dT%H:%M:%SZ}"')
+    before, logged = len(installation.alpaca["trend"].orders), len(lines_of("trend"))
+    answer = boto3.client("lambda").invoke(FunctionName=target["Arn"], Payload=text.encode())
+    report = json.loads(answer["Payload"].read())
+    assert not dict(answer).get("FunctionError"), report
+    orders = {(order.symbol, order.side) for order in installation.alpaca["trend"].orders[before:]}
+    return Run(json.loads(text), report, orders, lines_of("trend")[logged:])
+
+
+def test_the_digest_is_counted_and_places_nothing(digest: Run) -> None:
+    assert (metrics("trend", digest.lines), digest.orders) == ({"Digests": [1.0]}, set())
 
 
 @pytest.fixture(scope="module")
-def run_after_resume(installation: Site, run_while_halted: Run) -> Run:
+def run_after_resume(installation: Site, digest: Run) -> Run:
     """Resume trend, and deliver its next event."""
     installation.must_make("resume", STRATEGY="trend")
     return fire(installation, "trend", installation.event())

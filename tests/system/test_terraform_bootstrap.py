@@ -170,6 +170,9 @@ def test_the_bucket_is_encrypted_at_rest_and_in_transit() -> None:
 # --- the boundary ---
 
 
+JOURNAL = ("runs", "universe", "equity", "accounts", "digests")
+
+
 def test_the_boundary_allows_only_what_functions_need(outputs: dict[str, Any]) -> None:
     iam = boto3.client("iam")
     version = iam.get_policy(PolicyArn=outputs["boundary_arn"])["Policy"]["DefaultVersionId"]
@@ -182,8 +185,8 @@ def test_the_boundary_allows_only_what_functions_need(outputs: dict[str, Any]) -
         "logs:PutLogEvents": [f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/prophet-trader-*:*"],
         "ssm:GetParameters": [f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter/prophet-trader/*"],
         "kms:Decrypt": [f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*"],
-        "s3:GetObject": [f"{bucket}/{folder}/*" for folder in ("runs", "universe", "equity")],
-        "s3:PutObject": [f"{bucket}/{folder}/*" for folder in ("runs", "universe", "equity")],
+        "s3:GetObject": [f"{bucket}/{folder}/*" for folder in JOURNAL],
+        "s3:PutObject": [f"{bucket}/{folder}/*" for folder in JOURNAL],
         "s3:ListBucket": [bucket],
         "sns:Publish": [f"arn:aws:sns:{REGION}:{ACCOUNT}:prophet-trader-alarms"],
         "xray:PutTelemetryRecords": ["*"],

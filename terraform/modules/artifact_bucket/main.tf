@@ -1,4 +1,4 @@
-# One private bucket: layer/ and function/ contain the zips, runs/, universe/, equity/ and accounts/ the journal.
+# One private bucket: layer/ and function/ contain the zips, runs/, universe/, equity/, accounts/ and digests/ the journal.
 
 resource "aws_s3_bucket" "this" {
   #checkov:skip=CKV_AWS_18:an access log needs a second bucket to pay for and maintain; who reads the journal is not worth that
@@ -19,7 +19,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
   bucket = aws_s3_bucket.this.id
 
   dynamic "rule" {
-    for_each = toset(["runs/", "universe/"]) # equity/ and accounts/ stay: a small file each
+    for_each = toset(["runs/", "universe/", "digests/"]) # equity/ and accounts/ stay: a small file each
     content {
       id     = "journal-${trimsuffix(rule.value, "/")}"
       status = "Enabled"

@@ -82,6 +82,18 @@ resource "aws_iam_role_policy" "this" {
         Resource = [for folder in ["runs", "universe", "equity"] : "${var.bucket.arn}/${folder}/${var.strategy}/*"]
       },
       {
+        Sid      = "WriteDigest"
+        Effect   = "Allow"
+        Action   = ["s3:PutObject"]
+        Resource = ["${var.bucket.arn}/digests/${var.strategy}/*"]
+      },
+      {
+        Sid      = "ReadDigests" # its own, and whether the other strategies had theirs
+        Effect   = "Allow"
+        Action   = ["s3:GetObject"]
+        Resource = ["${var.bucket.arn}/digests/*"]
+      },
+      {
         Sid      = "ReadAccounts" # which strategy has which account
         Effect   = "Allow"
         Action   = ["s3:GetObject"]
@@ -101,7 +113,7 @@ resource "aws_iam_role_policy" "this" {
         Resource = [var.bucket.arn]
       },
       {
-        Sid      = "ReportFailures"
+        Sid      = "ReportFailures" # and send messages
         Effect   = "Allow"
         Action   = ["sns:Publish"]
         Resource = [var.failure_topic_arn]

@@ -1,4 +1,4 @@
-# Notifications: a topic, optionally with an e-mail address. The rest is in metrics.tf, alarms.tf and dashboard.tf.
+# Notifications: a topic for messages and alarms, optionally with an e-mail address. The rest is in metrics.tf, alarms.tf and dashboard.tf.
 
 data "aws_caller_identity" "this" {}
 data "aws_region" "this" {}

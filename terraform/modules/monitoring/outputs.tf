@@ -4,6 +4,6 @@ output "dashboard_url" {
 }
 
 output "topic_arn" {
-  description = "ARN of the topic for alarms and failed events."
+  description = "ARN of the topic for messages, alarms and failed events."
   value       = aws_sns_topic.alarms.arn
 }

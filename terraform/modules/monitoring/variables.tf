@@ -20,15 +20,11 @@ variable "queries" {
 }
 
 variable "strategies" {
-  description = "Strategies to monitor, by name: function, log group, rule and its schedule, the function's timeout in seconds, and the limits of two alarms."
+  description = "Strategies to monitor, by name: function, log group, the rule of its schedule, and whether that is on."
   type = map(object({
-    function_name     = string
-    log_group         = string
-    rule_name         = string
-    schedule          = string
-    enabled           = optional(bool, true)
-    timeout_s         = number
-    silent_sessions   = optional(number) # sessions without a healthy run; null for what the schedule allows, 0 for no alarm
-    drawdown_fraction = optional(number, 0.2)
+    function_name = string
+    log_group     = string
+    rule_name     = string
+    enabled       = optional(bool, true)
   }))
 }

@@ -1,8 +1,13 @@
 # When the function runs: a rule, its target (the alias), and the permission for this rule alone to start it.
 
+locals {
+  # The event as it is for a run; for a task, the task and the event's time, which tells what it is due for.
+  input_templates = var.task == null ? [] : ["{\"do\": \"${var.task}\", \"time\": <time>}"]
+}
+
 resource "aws_cloudwatch_event_rule" "this" {
   name                = var.name
-  description         = "Starts ${var.function.name}"
+  description         = "Starts ${var.function.name}${var.task == null ? "" : " for its ${var.task}"}"
   schedule_expression = var.expression
   state               = var.enabled ? "ENABLED" : "DISABLED"
 
@@ -31,6 +36,14 @@ resource "aws_cloudwatch_event_target" "this" {
   target_id = "function"
   arn       = var.function.alias_arn
 
+  dynamic "input_transformer" {
+    for_each = local.input_templates
+    content {
+      input_paths    = { time = "$.time" }
+      input_template = input_transformer.value # EventBridge quotes the time
+    }
+  }
+
   retry_policy { # a late event is useless: the next slot has its own event
     maximum_retry_attempts       = 0
     maximum_event_age_in_seconds = 60
@@ -40,7 +53,7 @@ resource "aws_cloudwatch_event_target" "this" {
 }
 
 resource "aws_lambda_permission" "this" {
-  statement_id  = "schedule"
+  statement_id  = coalesce(var.task, "schedule")
   action        = "lambda:InvokeFunction"
   function_name = var.function.name
   qualifier     = var.function.alias

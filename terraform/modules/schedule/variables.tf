@@ -21,3 +21,9 @@ variable "name" {
   description = "Name of the rule."
   type        = string
 }
+
+variable "task" {
+  description = "What the function does instead of a run, such as digest; null for a run."
+  type        = string
+  default     = null
+}
