@@ -32,6 +32,10 @@ MAX_GROUPS = 50
 """Maximum number of log groups that AWS accepts in one query."""
 
 ROWS, MAX_ROWS = 1_000, 10_000
+
+MAX_SYMBOLS = 6
+"""Maximum number of symbols that a line of equal refusals names; JSON=1 has all."""
+
 POLL_S, LIMIT_S = 0.5, 300.0
 
 TIMES = (
@@ -318,6 +322,10 @@ def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> N
             for line in describe_failure(failure, width_of_output()):
                 say(line)
         found = f"{format_count(len(failures), 'failure')} in {format_count(len(rows), 'row')}"
+    elif name == "refusals":
+        shown = sum_up_refusals(rows)
+        show_rows(shown)
+        found = f"{format_count(len(shown), 'line')} for {format_count(len(rows), 'row')}"
     else:
         show_rows(rows)
         found = format_count(len(rows), "row")
@@ -338,6 +346,43 @@ def show_rows(rows: Sequence[LogRow]) -> None:
     numbers = {column for column in columns if all(NUMBER.fullmatch(row[column]) for row in rows if column in row)}
     cells = [TableRow(cells=[cell(column, row.get(column, "")) for column in columns]) for row in rows]
     show_table(headings, cells, numbers=numbers)
+
+
+def sum_up_refusals(rows: Sequence[LogRow]) -> Sequence[LogRow]:
+    """Return one row for refusals of a strategy that differ in symbol, time and numbers only: the latest, counted.
+
+    A row that has only counts by code, as a run with very many refusals logs them, becomes one for each code.
+    """
+    groups: dict[tuple[str, ...], list[tuple[LogRow, int]]] = {}
+    for row in rows:
+        for each, count in _split_by_code(row):
+            why = re.sub(r"\d[\d.,:-]*", "0", each.get("why", ""))
+            same = (each.get("strategy", ""), each["code"], why.replace(each.get("symbol") or "\n", ""))
+            groups.setdefault(same, []).append((each, count))
+    return [_describe_refusals(group) for group in groups.values()]
+
+
+def _split_by_code(row: LogRow) -> Iterator[tuple[LogRow, int]]:
+    if row.get("code"):
+        yield row, 1
+        return
+    common = {name: row[name] for name in ("@timestamp", "strategy", "slot", "why") if name in row}
+    for name in sorted(row.keys() - common.keys()):
+        yield {**common, "code": name.upper()}, int(float(row[name]))
+
+
+def _describe_refusals(group: Sequence[tuple[LogRow, int]]) -> LogRow:
+    latest, _ = group[0]  # a query returns the latest first
+    symbols = list(dict.fromkeys(row["symbol"] for row, _ in group if row.get("symbol")))
+    more = f" and {len(symbols) - MAX_SYMBOLS} more" if len(symbols) > MAX_SYMBOLS else ""
+    return {
+        "@timestamp": latest.get("@timestamp", ""),
+        "strategy": latest.get("strategy", ""),
+        "code": latest["code"],
+        "count": str(sum(count for _, count in group)),
+        "symbols": ", ".join(symbols[:MAX_SYMBOLS]) + more,
+        "why": latest.get("why", ""),
+    }
 
 
 def group_failures(rows: Sequence[LogRow]) -> Sequence[Sequence[LogRow]]:

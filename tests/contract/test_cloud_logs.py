@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from scripts.cloud import logs
 from scripts.cloud.aws import AwsError, connect
 from scripts.testkit import insights
 from tests.commands import Command, in_process
+from trader.model import Code
 from trader.settings import SettingsError
 
 pytestmark = pytest.mark.skipif(
@@ -188,6 +190,37 @@ def test_refusals_are_listed_with_code_and_values(rows: Callable[..., Rows], lin
 def test_very_many_refusals_are_summed_up(rows: Callable[..., Rows]) -> None:
     (summary,) = [row for row in rows("refusals") if "symbol" not in row]
     assert (summary["no_price_data"], "code" in summary) == (60, False)
+
+
+def test_the_summary_of_refusals_has_a_count_for_every_code() -> None:
+    asked = re.findall(r"codes\.(\w+) as (\w+)", logs.query_text("refusals"))
+    assert sorted(asked) == sorted((code.value, code.value.lower()) for code in Code)
+
+
+def test_equal_refusals_are_one_line_with_their_number() -> None:
+    refused = [refusal("KO", "0 shares cost 1.20 USD"), refusal("PEP", "0 shares cost 17.00 USD")]
+    (line,) = logs.sum_up_refusals(refused)
+    assert (line["code"], line["count"], line["symbols"]) == ("QUANTITY_BELOW_ONE", "2", "KO, PEP")
+
+
+def test_refusals_of_different_reasons_or_strategies_stay_apart() -> None:
+    refused = [refusal("KO", "too dear"), refusal("KO", "too late"), refusal("KO", "too dear", strategy="swing")]
+    assert [line["count"] for line in logs.sum_up_refusals(refused)] == ["1", "1", "1"]
+
+
+def test_a_summary_of_very_many_refusals_is_a_line_for_each_code() -> None:
+    summary = {"strategy": "trend", "slot": SLOT, "why": "no prices", "no_price_data": "60", "stale_price": "2"}
+    lines = logs.sum_up_refusals([summary])
+    assert [(line["code"], line["count"]) for line in lines] == [("NO_PRICE_DATA", "60"), ("STALE_PRICE", "2")]
+
+
+def test_a_line_of_equal_refusals_names_few_symbols() -> None:
+    (line,) = logs.sum_up_refusals([refusal(f"Q{number}", "no prices") for number in range(9)])
+    assert line["symbols"].endswith("Q5 and 3 more")
+
+
+def refusal(symbol: str, why: str, *, strategy: str = "trend") -> dict[str, str]:
+    return {"strategy": strategy, "slot": SLOT, "symbol": symbol, "code": "QUANTITY_BELOW_ONE", "why": why}
 
 
 def test_errors_are_failures_timeouts_and_lost_stop_losses(rows: Callable[..., Rows]) -> None:
