@@ -77,6 +77,7 @@ class Answer:
     group: Sequence[controls.Comparison] = ()  # the bot's test beside accounts that know no better
 
 
+@records.without_collection()
 def make(
     inputs: ReconcileInputs, named: str, progress: Progress, *, refits: bool = False, trusts_rule: bool = False
 ) -> Answer:

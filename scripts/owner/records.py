@@ -1,8 +1,9 @@
 """The records of a journal, as far as a report needs them, read side by side."""
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -85,6 +86,19 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
     )
 
 
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Stop the search for garbage in cycles: it goes through ever more objects of records, and none of them is any."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@without_collection()
 def _read_batch(
     journal: Journal, trusts_rule: bool, slots: Sequence[datetime]
 ) -> tuple[list[tuple[Seen | None, Step | None, str]], dict[datetime, Decision]]:

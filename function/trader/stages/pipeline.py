@@ -460,7 +460,7 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order
     bars_since_stop = {
-        symbol: int((observation.closes[symbol].index > moment).sum())
+        symbol: _count_after(observation.closes[symbol], moment)
         for symbol, moment in observation.stopped_at.items()
         if symbol in observation.closes
     }
@@ -491,6 +491,11 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
         orders=execution.plan(allowed, observation.slot, settings),
         denials=observation.denials + forecasts.denials + unshown + refused,
     )
+
+
+def _count_after(closes: Closes, moment: datetime) -> int:
+    """Return how many bars begin after a time; they are in order."""
+    return len(closes) - int(closes.index.searchsorted(moment, side="right"))
 
 
 def find_short(closes: Mapping[str, Closes], alpha: AlphaModel) -> Iterator[Denial]:

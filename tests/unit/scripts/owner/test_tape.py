@@ -1,6 +1,7 @@
 """Reading records: as text, with the same values as the codec, and nothing that is none."""
 
 import json
+import pickle
 from typing import Any
 
 import pytest
@@ -47,6 +48,22 @@ def test_the_corners_of_lines_are_left_out_but_for_an_own_rule_which_may_look_at
     whole["settings"]["signal"] = "rules/mine.py"
     _, step = parse(SLOT, json.dumps(whole))
     assert [usd for _, usd in step.forecasts["AAA"].line] == [100.0, 100.0]
+
+
+def test_a_report_without_the_forecasts_of_its_decision_says_the_rest() -> None:
+    whole = record()
+    whole["report"] |= {name: whole["report"].pop(name) for name in ("forecasts", "account")}  # in the journal's order
+    whole["decision"] = {"forecasts": whole["report"]["forecasts"], "insights": [], "orders": [], "denials": []}
+    read, step = parse(SLOT, json.dumps(whole))
+    assert read["report"] == {**whole["report"], "forecasts": []}
+    assert step.forecasts.keys() == {each["symbol"] for each in whole["decision"]["forecasts"]} != set()
+
+
+def test_closes_become_a_series_once_and_it_stays_in_its_process() -> None:
+    bars = parse(SLOT, text())[1].bars["AAA"]
+    assert bars.to_series("AAA") is bars.to_series("AAA")
+    assert pickle.loads(pickle.dumps(bars)).to_series("AAA").equals(bars.to_series("AAA"))
+    assert len(pickle.dumps(bars)) < 16 * len(bars.usd) + 500
 
 
 @pytest.mark.parametrize("usd", [[1.0, -2.0], [1.0], [1.0, 0.0]])
