@@ -49,6 +49,9 @@ days; a digest lists its day and the earlier digests, and keeps its own.
 MIN_WRITES = 2
 """A claim and a record: no run while the market is open does with less."""
 
+RETENTION_DAYS = 400
+"""Days that records are kept by default, in terraform/variables.tf."""
+
 SESSIONS = 21
 """Sessions, and so digests, in 30 days."""
 
@@ -328,7 +331,10 @@ def list_measured_allowances(month: Estimate) -> Sequence[Allowance]:
     secrets = SECRETS * month.use.requests
     lines, first_year = "as much as the measured runs logged", "free in an account's first 12 months only"
     records, keys = (
-        f"the records of one month, which accumulate; {first_year}",
+        (
+            f"the records of one month; they accumulate, to {kept_gb * RETENTION_DAYS / DAYS:,.1f} GB of one strategy "
+            f"after {RETENTION_DAYS} days; {first_year}"
+        ),
         "two SecureStrings, decrypted at each cold start; MESSAGE_URL is a third, if you set it",
     )
     least = MIN_WRITES * sum(count for kind, count in month.counts.items() if kind in {"first", "later"})

@@ -295,6 +295,12 @@ def test_the_defaults_are_terraforms() -> None:
     variables = re.sub(" +", " ", (ROOT / "terraform" / "variables.tf").read_text())
     assert f'schedule = optional(string, "{read_default()}")' in variables
     assert f"memory_mb = optional(number, {cost.MEMORY_MB})" in variables
+    assert f"default = {cost.RETENTION_DAYS}\n" in variables.partition('variable "retention_days"')[2].partition("}")[0]
+
+
+def test_what_a_strategy_keeps_in_the_end_is_named() -> None:
+    row = other(cost.from_runs(month(), "x86_64"), "S3 storage")
+    assert f"to {777 * 100_000 / 1e9 * 400 / 30:.1f} GB of one strategy after 400 days" in row["assumed"]
 
 
 def test_the_tables_of_an_estimate_say_so(capsys: pytest.CaptureFixture[str]) -> None:
