@@ -4,7 +4,7 @@ from scripts.command import Command
 
 COMMAND = Command(
     main="scripts.checks.development:draw_pictures",
-    description="Draws docs/run.png and docs/backtest.png.",
+    description="Draws docs/images/run.png, backtest.png and report.png.",
     combines=True,
     needs_clone=True,
 )
