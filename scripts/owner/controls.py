@@ -23,6 +23,9 @@ from trader.alpha import loader
 from trader.model import NEW_YORK, Forecast
 from trader.settings import Settings
 
+MAX_STEPS = 400
+"""The most slots at which all accounts decide; of more, they decide at the last one of each day, the bot's too."""
+
 
 class Control(StrEnum):
     """An account that is compared: the bot's own, and the members of the control group."""
@@ -50,7 +53,7 @@ class Comparison:
 
 
 def run(steps: Sequence[Step], strategy: str) -> dict[Control, list[tuple[datetime, float]]]:
-    """Return the equity of the bot's test and of each control at each slot that ran; none if there is no forecast.
+    """Return the equity of the bot's test and of each control at the slots that ran; none if there is no forecast.
 
     A rule that reads no forecasts has no control group: there is nothing to take from it.
     """
@@ -72,8 +75,12 @@ def run(steps: Sequence[Step], strategy: str) -> dict[Control, list[tuple[dateti
 
 
 def cut(steps: Sequence[Step]) -> list[Step]:
-    """Return the steps from the first look at the account on that saw prices."""
-    return [step for step in steps if step.is_seen and step.bars]
+    """Return the steps that saw the account and prices; of more than MAX_STEPS, the last one of each day."""
+    seen = [step for step in steps if step.is_seen and step.bars]
+    if len(seen) <= MAX_STEPS:
+        return seen
+    last = {step.slot.astimezone(NEW_YORK).date(): step for step in seen}
+    return [step for step in seen if last[step.slot.astimezone(NEW_YORK).date()] is step]
 
 
 def keep(step: Step, _strategy: str) -> Mapping[str, Forecast]:

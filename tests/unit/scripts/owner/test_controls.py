@@ -10,7 +10,7 @@ import pytest
 from scripts.owner import controls
 from scripts.owner.controls import Comparison, Control
 from scripts.owner.tape import Bars, Step, parse
-from tests.builders import SLOT
+from tests.builders import SLOT, account
 from tests.several_days import BOUGHT, QUIET, SeveralDays, at
 from trader.model import Forecast
 from trader.wiring import open_journal
@@ -76,6 +76,14 @@ def test_each_account_goes_its_own_way_through_the_same_slots(tmp_path: Path) ->
     assert {len(course) for course in found.values()} == {6}
     assert found[Control.BOT][-1][1] != found[Control.LAST_PRICE][-1][1]
     assert controls.run(steps, "trend") == found
+
+
+def test_of_very_many_slots_the_last_one_of_each_day_counts() -> None:
+    one = replace(step(A=(100, 130)), account=account())
+    steps = [replace(one, slot=SLOT - timedelta(minutes=number)) for number in reversed(range(controls.MAX_STEPS))]
+    assert controls.cut(steps) == steps
+    tomorrow = replace(one, slot=SLOT + timedelta(days=1))
+    assert controls.cut([*steps, tomorrow]) == [steps[-1], tomorrow]
 
 
 def test_a_rule_without_forecasts_has_no_control_group() -> None:
