@@ -26,7 +26,7 @@ from trader.progress import Progress
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-JOURNAL = ("runs/", "universe/", "equity/", "digests/")
+JOURNAL = ("runs/", "universe/", "equity/", "digests/", "accounts/")
 KEYS = ("alpacauser", "alpacapw", "message_url")
 
 JOURNAL_KEY = re.compile(r"(runs|universe|equity)(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){2,3}", re.ASCII)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 
 from trader.audit.fills import Fill, Why
 from trader.digest.day import SPANS, Day, Runs, count_streak, measure_span
@@ -120,7 +120,8 @@ def _write_trades(digest: Digest) -> Iterator[str]:
         verb = "bought" if fill.side is Side.BUY else "sold"
         why = fill.why.value if fill.why is not Why.RULE else digest.runs.reasons.get(fill.client_order_id) or "rule"
         gain = "" if gain_usd is None else f", {gain_usd:+,.2f} USD"
-        yield f"- {_clock(fill.at)} {verb} {fill.quantity:g} {fill.symbol} at {fill.price_usd:,.2f}{gain} ({why})"
+        when = f"{_clock(fill.at)} " if fill.at.astimezone(NEW_YORK).time() != time() else ""  # daily bars have none
+        yield f"- {when}{verb} {fill.quantity:g} {fill.symbol} at {fill.price_usd:,.2f}{gain} ({why})"
     if len(digest.fills) > MAX_TRADES:
         yield f"- {len(digest.fills) - MAX_TRADES} more"
 
