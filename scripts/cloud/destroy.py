@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 JOURNAL = ("runs/", "universe/", "equity/", "digests/", "accounts/")
 KEYS = ("alpacauser", "alpacapw", "message_url")
 
-JOURNAL_KEY = re.compile(r"(runs|universe|equity)(/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){2,3}", re.ASCII)
+_NAME = r"/[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+JOURNAL_KEY = re.compile(rf"(runs|universe|equity|digests)({_NAME}){{2,3}}|accounts{_NAME}", re.ASCII)
 """The keys of the journal that may become files here. A function's role can write keys with any other name as well."""
 
 

@@ -32,6 +32,13 @@ def keep(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*") if path.is_file())
 
 
+def test_digests_and_whose_account_it_is_are_kept_too(tmp_path: Path) -> None:
+    others = ["accounts/PA1234567890.json", "digests/trend/2026-11-27.json"]
+    for key in others:
+        put(key)
+    assert keep(tmp_path / "kept") == sorted(f"kept/{key}" for key in (RECORD, *others))
+
+
 def test_the_journal_is_copied_under_its_own_names(tmp_path: Path) -> None:
     put("universe/trend/2026-11-23.json")
     put("equity/trend/peak.json")
