@@ -18,7 +18,7 @@ from trader.journal.recovery import recover
 from trader.logs import describe_error, one_line
 from trader.messages.base import Channel
 from trader.messages.sending import deliver
-from trader.model import NEW_YORK, Code, Health, Outcome, Report, RunStopped
+from trader.model import NEW_YORK, Code, Health, Json, Outcome, Report, RunStopped
 from trader.progress import Progress
 from trader.schedule.slot import is_due, slot_and_now
 from trader.settings import Settings, SettingsError
@@ -213,8 +213,7 @@ def finish(run: Run, status: Outcome | Code, detail: str, used_fraction: float =
     `used_fraction` is the part of its time that the run has used.
     """
     report = build_report(run, status, detail)
-    previous = problems.read_previous(run.previous_record) if run.previous_record else None
-    report["problems"] = encode(problems.find(run, report, used_fraction, previous))
+    report["problems"] = find_problems(run, report, used_fraction)
     ours = name_unprotected(run)
     codes = [denial.code for denial in run.denials]
     account = run.account_after or (run.observation.account if run.observation else None)
@@ -240,6 +239,17 @@ def finish(run: Run, status: Outcome | Code, detail: str, used_fraction: float =
         },
     )
     return report
+
+
+def find_problems(run: Run, report: Report, used_fraction: float) -> list[Json]:
+    """Return what needs a person, as JSON. Nothing that goes wrong here is an error of the run."""
+    try:
+        previous = problems.read_previous(run.previous_record) if run.previous_record else None
+        found: list[Json] = encode(problems.find(run, report, used_fraction, previous))
+    except Exception:
+        LOG.exception("what needs a person is not known")
+        return []
+    return found
 
 
 def used_fraction(deadline: Deadline, time_s: float) -> float:

@@ -60,6 +60,16 @@ def test_a_run_that_fails_is_told_and_still_raises(tmp_path: Path, monkeypatch: 
     assert "RuntimeError: a mistake" in text
 
 
+def test_a_mistake_in_what_is_told_is_no_failure_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("trader.problems.find", lambda *_: 1 / 0)
+    days = SeveralDays(tmp_path)
+    report = days.run(at(0), BOUGHT)
+    assert (report["status"], report["problems"]) == ("TRADED", [])
+    assert "what needs a person is not known" in {each.message for each in caplog.records}
+
+
 def test_a_dry_run_tells_nothing(tmp_path: Path) -> None:
     with web_hook() as hook:
         days = SeveralDays(tmp_path, MESSAGE_URL=address(hook), MODE="dry-run", **STALE)
