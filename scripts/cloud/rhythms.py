@@ -11,7 +11,7 @@ from scripts.cloud.usage import UsageError
 from scripts.files import BACKTEST_FIGURES
 from trader.model import BAR_LENGTH, NEW_YORK, Json
 from trader.schedule import sessions
-from trader.settings import Settings, SettingsError
+from trader.settings import Settings, SettingsError, list_fields
 
 type Times = tuple[str, ...]
 """The times in New York at which a strategy decides in a session of full length, such as 09:45."""
@@ -176,7 +176,8 @@ def find_test(environment: Mapping[str, str], figures: Json) -> Json:
 
 def write_command(environment: Mapping[str, str], variables: Mapping[str, str]) -> str:
     """Return the command that tests a strategy with these variables, on Yahoo's prices."""
-    known = {each.upper() for each in Settings.__dataclass_fields__}
+    # Neither a secret, which no command line takes, nor what changes no decision, such as where messages go.
+    known = {each.name.upper() for each in list_fields() if each.metadata["recorded"]}
     own = {name: text for name, text in environment.items() if name in known and name.lower() not in NOT_COMPARED}
     words = {**variables, "PRICE_SOURCES": "yahoo", **own}
     return " ".join(["make backtest", *(f"{name}={text}" for name, text in words.items())])

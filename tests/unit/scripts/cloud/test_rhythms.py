@@ -163,3 +163,15 @@ def test_a_report_that_says_nothing_is_no_test(text: str, tmp_path: Path) -> Non
 
 def test_without_a_report_it_is_not_tested(tmp_path: Path) -> None:
     assert "; not tested" in rhythms.describe_strategies({"trend": strategy()}, tmp_path)["trend"]
+
+
+def test_the_command_that_tests_a_strategy_has_no_secret_and_nothing_that_changes_no_decision() -> None:
+    environment = {
+        "SIGNAL": "interval",
+        "ALPACAPW": "ssm:/prophet-trader/trend/alpacapw",
+        "MESSAGE_URL": "ssm:/prophet-trader/trend/message_url",
+        "MESSAGE_TOPIC": "arn:aws:sns:us-east-1:123456789012:prophet-trader-alarms",
+        "SILENT_SESSIONS": "2",
+    }
+    words = rhythms.write_command(environment, {"DECIDE_EVERY": "15m"})
+    assert words == "make backtest DECIDE_EVERY=15m PRICE_SOURCES=yahoo SIGNAL=interval"
