@@ -65,6 +65,16 @@ def shorten_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "make_services", make_hasty)
 
 
+def buy_and_sell(folder: Path, fake: AlpacaFake, monkeypatch: pytest.MonkeyPatch) -> "SeveralDays":
+    """Buy on a Monday, and sell by the rule on the next day; the environment then names the strategy's settings."""
+    days = SeveralDays(folder, fake)
+    days.run(at(0), BOUGHT)
+    days.run(at(1), DEAR)
+    for name, value in days.env.items():
+        monkeypatch.setenv(name, value)
+    return days
+
+
 class SeveralDays:
     """A strategy that trades A or the symbols in UNIVERSE, with its price file and journal in a folder."""
 

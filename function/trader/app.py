@@ -89,7 +89,7 @@ def run_slot(invocation: Invocation, adapters: Adapters) -> Report:
         return finish(run, Code.ALREADY_RAN, "another run has claimed this slot; nothing was done")
     entry = journal.entry(run.slot, is_dry=run.is_dry)
     try:
-        report = finish(run, *trade(run, invocation, adapters, journal), used_fraction(invocation.deadline, time_s))
+        report = finish(run, *trade(run, invocation, adapters, journal), measure_time_used(invocation.deadline, time_s))
         entry.save(run, report)
         if run.has_plan and all(order.is_final for order in run.placed):
             journal.note_settled(run.slot, run.placed)
@@ -252,7 +252,7 @@ def find_problems(run: Run, report: Report, used_fraction: float) -> list[Json]:
     return found
 
 
-def used_fraction(deadline: Deadline, time_s: float) -> float:
+def measure_time_used(deadline: Deadline, time_s: float) -> float:
     """Return the part of the time, `time_s` at first, that has been used up; 0 if there is no deadline."""
     return 1 - deadline.remaining_s() / time_s if 0 < time_s < math.inf else 0.0
 

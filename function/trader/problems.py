@@ -108,9 +108,14 @@ def write(strategy: str, slot: datetime, mode: str, problems: Sequence[Problem])
 def measure_drawdown(run: Run) -> float | None:
     """Return how far the equity is below its highest on record, as a fraction; None if either is not known."""
     seen = run.observation
-    if seen is None or not seen.peak_equity_usd:
+    return None if seen is None else measure_fall(seen.account.equity_usd, seen.peak_equity_usd)
+
+
+def measure_fall(equity_usd: float | None, peak_usd: float | None) -> float | None:
+    """Return how far an equity is below the highest one, as a fraction; None if either is not known."""
+    if equity_usd is None or not peak_usd:
         return None
-    return round(max(0.0, 1 - seen.account.equity_usd / seen.peak_equity_usd), 6)
+    return round(max(0.0, 1 - equity_usd / peak_usd), 6)
 
 
 # --- each kind -------------------------------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ def run(steps: Sequence[Step], strategy: str) -> dict[Control, list[tuple[dateti
         return {}
     decider = Decider(steps)
     settings = [_read_settings(decider, number) for number in range(len(steps))]
-    known = [each for each in settings if each is not None]
-    if not known or any(loader.load(each).forecast_spec is None for each in known[:1]):
+    first = next((each for each in settings if each is not None), None)
+    if first is None or loader.load(first).forecast_spec is None:
         return {}
     period = Period(steps=steps)
     found = {}

@@ -21,7 +21,7 @@ from trader.digest import run as digest
 from trader.digest import text
 from trader.journal.base import JournalError
 from trader.model import NEW_YORK
-from trader.progress import Progress
+from trader.progress import Progress, no_progress
 from trader.schedule.base import parse_slot_id, present
 from trader.settings import Settings
 
@@ -85,7 +85,7 @@ def send_test() -> None:
 def send_local() -> Mapping[str, Any]:
     """Send a test message with the settings of this machine."""
     to_standard_error()
-    made = Invocation(event={}, env=os.environ, deadline=Deadline.never(), progress=lambda *_: None, clock=present)
+    made = Invocation(event={}, env=os.environ, deadline=Deadline.never(), progress=no_progress, clock=present)
     return digest.describe(digest.send_test(made, wiring))
 
 

@@ -663,26 +663,23 @@ def _(told: Play) -> None:
     told.require_safe("AAA", "BBB")
 
 
-@story(MESSAGES, "a buy is refused, the service answers 500")
-def _(told: Play) -> None:
-    with web_hook(500) as hook:
-        told.harness.env = address(hook)
-        refuse_buy(told)
-        told.heal()
-        told.slot(BUY, expected="TRADED")
-    told.require(len(hook.taken) == 1, f"{len(hook.taken)} messages were tried")
-    told.require_safe("AAA", "BBB", "CCC")
+def refuse_message(status: int = 200, *, hangs: bool = False) -> Story:
+    """Return a story in which a buy is refused, and the message of it does not get through."""
+
+    def tell(told: Play) -> None:
+        with web_hook(status, hangs=hangs) as hook:
+            told.harness.env = address(hook)
+            refuse_buy(told)
+            told.heal()
+            told.slot(BUY, expected="TRADED")
+        told.require(len(hook.taken) == 1, f"{len(hook.taken)} messages were tried")
+        told.require_safe("AAA", "BBB", "CCC")
+
+    return tell
 
 
-@story(MESSAGES, "a buy is refused, the service never answers")
-def _(told: Play) -> None:
-    with web_hook(hangs=True) as hook:
-        told.harness.env = address(hook)
-        refuse_buy(told)
-        told.heal()
-        told.slot(BUY, expected="TRADED")
-    told.require(len(hook.taken) == 1, f"{len(hook.taken)} messages were tried")
-    told.require_safe("AAA", "BBB", "CCC")
+story(MESSAGES, "a buy is refused, the service answers 500")(refuse_message(500))
+story(MESSAGES, "a buy is refused, the service never answers")(refuse_message(hangs=True))
 
 
 @story(MESSAGES, "the digest's event comes twice")

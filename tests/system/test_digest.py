@@ -175,6 +175,22 @@ def test_a_run_that_was_cut_off_is_named(tmp_path: Path) -> None:
     assert "no record of the runs of 15:30" in text_of(digest(days, 0))
 
 
+def test_a_run_of_the_same_minute_is_not_taken_for_one_that_was_cut_off(tmp_path: Path) -> None:
+    days = SeveralDays(tmp_path)
+    days.run(at(0), BOUGHT)
+    claim = tmp_path / "journal/runs/trend/2026-11-09/20261109T2115Z.claim"
+    claim.write_text(json.dumps({"claimant": "x", "until": at(0, 16, 20).isoformat()}))
+    assert "NEEDS YOU" not in text_of(digest(days, 0))
+
+
+def test_an_event_that_comes_twice_decides_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = SeveralDays(tmp_path)
+    days.run(at(0), BOUGHT)
+    digest(days, 0)
+    monkeypatch.setattr("trader.digest.equality.compare", lambda *_: pytest.fail("the day is decided again"))
+    assert digest(days, 0)["status"] == "ALREADY_SENT"
+
+
 def test_returns_of_a_day_a_week_and_a_month_stand_beside_spy(tmp_path: Path) -> None:
     days = SeveralDays(tmp_path, UNIVERSE="A,SPY")
     for day in range(6):

@@ -17,7 +17,7 @@ from scripts import ROOT
 from scripts.export import export
 from scripts.testkit.alpaca import AlpacaFake
 from tests.commands import Command, in_process
-from tests.several_days import BOUGHT, DEAR, QUIET, SeveralDays, at, shorten_waits
+from tests.several_days import BOUGHT, QUIET, SeveralDays, at, buy_and_sell, shorten_waits
 from trader.model import NEW_YORK
 
 YEAR = "2026"
@@ -122,13 +122,7 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def alpaca(fake: AlpacaFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeveralDays:
-    """Buy on a Monday, and sell by the rule on the next day."""
-    days = SeveralDays(tmp_path, fake)
-    days.run(at(0), BOUGHT)
-    days.run(at(1), DEAR)
-    for name, value in days.env.items():
-        monkeypatch.setenv(name, value)
-    return days
+    return buy_and_sell(tmp_path, fake, monkeypatch)
 
 
 @pytest.mark.usefixtures("alpaca")

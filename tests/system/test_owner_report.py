@@ -11,7 +11,7 @@ from lambda_function import run
 from scripts.owner import report
 from scripts.testkit.alpaca import AlpacaFake
 from tests.pages import LIGHT, Browse, Elements, measure
-from tests.several_days import BOUGHT, DEAR, SeveralDays, at, shorten_waits
+from tests.several_days import BOUGHT, SeveralDays, at, buy_and_sell, shorten_waits
 
 MEASURE = """
 <script>
@@ -228,14 +228,8 @@ def fake() -> Iterator[AlpacaFake]:
 
 @pytest.fixture
 def alpaca(fake: AlpacaFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SeveralDays:
-    """Buy on a Monday, and sell by the rule on the next day."""
-    days = SeveralDays(tmp_path, fake)
-    days.run(at(0), BOUGHT)
-    days.run(at(1), DEAR)
-    for name, value in days.env.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("SINCE", at(0).isoformat())
-    return days
+    return buy_and_sell(tmp_path, fake, monkeypatch)
 
 
 @pytest.mark.usefixtures("alpaca")

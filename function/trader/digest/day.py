@@ -1,13 +1,14 @@
 """What a day's records say: equity, refusals, problems, and how the runs ended. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trader.codec import decode, decode_time, encode
+from trader.codec import decode, decode_time
 from trader.model import Health, Json
-from trader.problems import Problem
+from trader.problems import Problem, read_previous
 
 MAX_HISTORY = 30
 """The number of earlier days that a digest brings along, so that the next one reads nothing but its predecessor."""
@@ -43,13 +44,14 @@ class Runs:
     problems: Sequence[Problem]  # that were told
     paid_usd: Mapping[str, float]  # for a share of what was held, by symbol
     reasons: Mapping[str, str]  # why the rule wanted an order, by its client order id
-    last_detail: str
     unreadable: Sequence[str] = field(default_factory=tuple)
 
 
 def summarize(records: Iterable[tuple[str, Json | None]]) -> Runs:
     """Sum up a day's records, which come by name, oldest first; None is one that cannot be read."""
     reports: list[Mapping[str, Any]] = []
+    seen: list[Mapping[str, Any]] = []  # the account of the runs that looked at it
+    told: dict[tuple[str, str], Problem] = {}  # each kind and subject once, by its last words
     peaks: list[float] = []
     paid_usd: dict[str, float] = {}
     reasons: dict[str, str] = {}
@@ -66,12 +68,14 @@ def summarize(records: Iterable[tuple[str, Json | None]]) -> Runs:
             paid_usd |= {symbol: float(usd) for symbol, usd in held.items() if usd}
             why = {each["symbol"]: str(each["reason"]) for each in report["insights"]}
             reasons |= {each["client_order_id"]: why.get(each["symbol"], "") for each in report["orders"]}
+            seen += [report["account"]] if report["account"]["before"] else []
         except (AttributeError, KeyError, TypeError, ValueError):
             unreadable.append(name)
             continue
         reports.append(report)
         peaks += [] if peak is None else [float(peak)]
-    seen = [each["account"] for each in reports if each["account"]["before"]]
+        if previous := read_previous(record):
+            told |= {(each.kind, each.subject): each for each in previous.problems if each.is_told}
     last = (seen[-1]["after"] or seen[-1]["before"]) if seen else None
     refusals = Counter(denial["code"] for each in reports for denial in each["denials"] if not denial.get("is_partial"))
     return Runs(
@@ -83,23 +87,11 @@ def summarize(records: Iterable[tuple[str, Json | None]]) -> Runs:
         peak_usd=max(peaks, default=None),
         refusals=dict(refusals.most_common()),
         unprotected=list(reports[-1].get("unprotected", ())) if reports else [],
-        problems=list(_list_told(reports)),
+        problems=list(told.values()),
         paid_usd=paid_usd,
         reasons=reasons,
-        last_detail=f"{reports[-1]['status']} {reports[-1]['detail']}".strip() if reports else "",
         unreadable=unreadable,
     )
-
-
-def _list_told(reports: Iterable[Mapping[str, Any]]) -> list[Problem]:
-    """Return the problems that messages of the day told, each kind and subject once, by its last words."""
-    told: dict[tuple[str, str], Problem] = {}
-    for report in reports:
-        for each in report.get("problems", ()):
-            problem = decode(Problem, each)
-            if problem.is_told:
-                told[problem.kind, problem.subject] = problem
-    return list(told.values())
 
 
 def measure_growth(runs: Runs, before: Day | None) -> float | None:
@@ -116,10 +108,7 @@ def measure_span(history: Sequence[Day], days: int) -> float | None:
     growths = [each.growth for each in history[-days:]]
     if len(growths) < days or None in growths:
         return None
-    product = 1.0
-    for growth in growths:
-        product *= growth or 0.0
-    return product - 1
+    return math.prod(growth for growth in growths if growth is not None) - 1
 
 
 def count_silent(history: Sequence[Day]) -> int:
@@ -140,11 +129,6 @@ def count_streak(history: Sequence[Day]) -> int:
             break
         count += bool(each.is_equal)
     return count
-
-
-def write_history(history: Sequence[Day]) -> list[Json]:
-    """Return the last days as JSON."""
-    return [encode(each) for each in history[-MAX_HISTORY:]]
 
 
 def read_history(digest: Json) -> list[Day]:

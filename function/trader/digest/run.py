@@ -31,7 +31,6 @@ from trader.digest.day import (
     measure_span,
     read_history,
     summarize,
-    write_history,
 )
 from trader.digest.text import Digest
 from trader.forecasting.base import Forecaster
@@ -42,8 +41,9 @@ from trader.messages.base import Channel, Message
 from trader.messages.sending import deliver
 from trader.model import NEW_YORK, BrokerError, Closes, Json, Mode, Side
 from trader.prices.base import PriceSourceError
+from trader.problems import measure_fall
 from trader.schedule import sessions
-from trader.schedule.base import EventError, parse_slot_id
+from trader.schedule.base import EventError
 from trader.schedule.slot import event_time, is_near
 from trader.settings import Settings
 
@@ -54,6 +54,9 @@ AT = time(16, 15)
 
 DRY = "-dry-run.json"
 """How the name of a dry run's record ends."""
+
+LOOK_BACK = timedelta(days=30)
+"""How far back a buy may be whose stop or target was filled today. An older one is not named; make report has it."""
 
 SEND_TIME_S = 30.0
 """What is left of the function's time for sending, however long it takes to decide the day again."""
@@ -88,7 +91,7 @@ class Adapters(Protocol):
 class Done:
     """What became of a digest: why there was none to send, or the message and whether a channel took it."""
 
-    status: str  # SENT, NOT_SENT, ALREADY_SENT, NOT_DUE, NO_SESSION
+    status: str  # SENT, NOT_SENT, ALREADY_SENT, NOT_DUE, NO_SESSION; of a test message NO_ADDRESS, too
     strategy: str
     day: str
     message: Message | None = None
@@ -104,10 +107,12 @@ def run(invocation: Invocation, adapters: Adapters) -> Done:
     if sessions.session(day) is None:
         log(settings.strategy, day, None)  # the function is alive, and there is nothing to tell
         return Done(status="NO_SESSION", strategy=settings.strategy, day=day.isoformat())
+    journal, name = adapters.open_journal(settings.journal, settings.strategy), name_of(settings.strategy, day)
+    if journal.store.read(name) is not None:  # before the day is decided again, which takes minutes
+        return Done(status="ALREADY_SENT", strategy=settings.strategy, day=day.isoformat())
     digest = make(invocation, settings, adapters, day)
-    journal = adapters.open_journal(settings.journal, settings.strategy)
     message = text.write(digest)
-    is_first = journal.store.create(name_of(settings.strategy, day), to_text(digest, message))
+    is_first = journal.store.create(name, to_text(digest, message))
     log(settings.strategy, day, digest)
     if not is_first:
         return Done(status="ALREADY_SENT", strategy=settings.strategy, day=day.isoformat(), message=message)
@@ -127,9 +132,10 @@ def make(invocation: Invocation, settings: Settings, adapters: Adapters, day: da
     runs = summarize(records)
     benchmark, benchmark_problem = read_benchmark(settings, invocation, adapters, day)
     fills, fills_problem = read_fills(settings, invocation, adapters, day, runs)
+    before, seen_others = read_before(journal, settings, day)
+    halt_reason, unfinished = adapters.read_halt_reason(settings), list_unfinished(journal, invocation.clock(), day)
     # Last, because it takes what time there is.
     compared = equality.compare(records, invocation.deadline.before(SEND_TIME_S), adapters.make_forecaster)
-    before, seen_others = read_before(journal, settings, day)
     this = Day(
         day=day.isoformat(),
         equity_usd=runs.equity_usd,
@@ -138,7 +144,7 @@ def make(invocation: Invocation, settings: Settings, adapters: Adapters, day: da
         is_equal=compared.is_equal,
         watched=tuple(sorted(settings.watch)),
     )
-    history = [*before[-MAX_HISTORY:], this]
+    history = [*before, this]
     silent = count_silent(history)
     return Digest(
         strategy=settings.strategy,
@@ -150,8 +156,8 @@ def make(invocation: Invocation, settings: Settings, adapters: Adapters, day: da
         benchmark_problem=benchmark_problem,
         fills=fills,
         fills_problem=fills_problem,
-        halt_reason=adapters.read_halt_reason(settings),
-        unfinished=list_unfinished(names),
+        halt_reason=halt_reason,
+        unfinished=unfinished,
         equality=compared,
         silent_sessions=silent if settings.silent_sessions and silent >= settings.silent_sessions else 0,
         silent_strategies=find_silent(settings, before, seen_others),
@@ -177,14 +183,10 @@ def read_record(journal: Journal, name: str) -> Json | None:
     return record if isinstance(record, dict) else None
 
 
-def list_unfinished(names: Sequence[str]) -> list[datetime]:
-    """Return the slots that were claimed and have no record, from the names of a day's files."""
-    slots: dict[str, set[str]] = {"claim": set(), "json": set()}
-    for name in names:
-        run, _, kind = name.rpartition("/")[2].rpartition(".")
-        slots.get(kind, set()).add(run)
-    found = (parse_slot_id(each) for each in slots["claim"] - slots["json"])
-    return sorted(each for each in found if each)
+def list_unfinished(journal: Journal, now: datetime, day: date) -> list[datetime]:
+    """Return the day's slots that were claimed and have no record, though their runs have certainly ended."""
+    back = now - datetime.combine(day, time(), NEW_YORK)
+    return [claim.slot for claim in journal.list_unfinished(now, back) if claim.is_over(now)]
 
 
 def read_before(journal: Journal, settings: Settings, day: date) -> tuple[list[Day], set[str]]:
@@ -262,10 +264,6 @@ def read_fills(
     return found, ""
 
 
-LOOK_BACK = timedelta(days=30)
-"""How far back a buy may be whose stop or target was filled today. An older one is not named; make report has it."""
-
-
 def measure_gain(fill: Fill, paid_usd: float | None) -> float | None:
     """Return the gain of a sale in USD; None for a buy, and if it is not known what was paid."""
     return None if fill.side is Side.BUY or paid_usd is None else fill.quantity * (fill.price_usd - paid_usd)
@@ -295,7 +293,7 @@ def to_text(digest: Digest, message: Message) -> str:
         "text": message.text,
         "needs_person": list(digest.needs_person),
         "equality": codec.encode(digest.equality),
-        "history": write_history(digest.history),
+        "history": codec.encode(digest.history[-MAX_HISTORY:]),
     }
     return json.dumps(kept, allow_nan=False)
 
@@ -305,9 +303,7 @@ def log(strategy: str, day: date, digest: Digest | None) -> None:
     extra: dict[str, object] = {"strategy": strategy, "day": day.isoformat(), "health": "healthy"}
     if digest is not None:
         runs, gained = digest.runs, measure_span(digest.history, 1)
-        drawdown = (
-            round(max(0.0, 1 - runs.equity_usd / runs.peak_usd), 6) if runs.peak_usd and runs.equity_usd else None
-        )
+        drawdown = measure_fall(runs.equity_usd, runs.peak_usd)
         extra |= {
             "health": "attention" if digest.needs_person else "healthy",
             "equity_usd": runs.equity_usd,
