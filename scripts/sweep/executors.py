@@ -35,7 +35,7 @@ CHECK_S = 2
 WITHOUT_WORKERS_S = 60
 """Seconds that a cluster may have no workers, for example while it restarts."""
 
-PRELOADED = (work.__name__, "scripts.backtest.preloaded", "holidays.financial")
+PRELOADED = (work.__name__, "scripts.backtest.preloaded", "holidays")
 """Modules that are imported once for all workers of this machine: each takes tenths of a second or more."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}

@@ -14,7 +14,7 @@ from scripts import ROOT
 
 FOLDER = Path(__file__).parent
 PACKAGES = (
-    *("numpy", "pandas", "requests", "tenacity", "filelock", "holidays", "holidays.countries", "holidays.financial"),
+    *("numpy", "pandas", "requests", "tenacity", "filelock", "holidays"),
     *("boto3", "s3transfer", "click", "rich.console", "rich.table", "rich.progress", "jinja2"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "backtrader", "empyrical", "prophet"),
 )

@@ -2,6 +2,9 @@
 
 from datetime import date, datetime, time, timedelta
 from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +25,25 @@ type Integers = NDArray[np.int64]
 
 @cache
 def _closures(year: int, category: str) -> frozenset[date]:
+    return frozenset(_load_calendar()(years=year, categories=(category,)))
+
+
+@cache
+def _load_calendar() -> Any:  # noqa: ANN401 the package has no types
+    """Return the calendar that is holidays.NYSE, from its own file.
+
+    By its name, Python would first run holidays/financial/__init__.py, which imports the calendars of all exchanges,
+    and these those of all countries: 300 modules, and most of the time that the calendar takes.
+    """
     import holidays  # imported here because a run with a real broker does not need it
 
-    return frozenset(holidays.financial_holidays("NYSE", years=year, categories=(category,)))
+    name = "holidays.financial.ny_stock_exchange"
+    spec = PathFinder.find_spec(name, [f"{folder}/financial" for folder in holidays.__path__])
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(f"{name} is not where it was in the package holidays", name=name)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.NewYorkStockExchange
 
 
 def session(day: date) -> tuple[datetime, datetime] | None:
