@@ -5,7 +5,6 @@ BENCHMARK, CASH_RATE, DECIDE_EVERY, INTRADAY_FILE and OUT.
 """
 
 import os
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -59,7 +58,6 @@ def run(chosen: Options, progress: Progress) -> Result:
         try:
             if find_spec(chosen.settings):
                 executor.submit(os.getpid)  # starts the workers, which takes a second
-            threading.Thread(target=uncertainty.prepare, daemon=True).start()
             from scripts.backtest import report, statistics  # noqa: F401 for main, while the workers start
 
             panel = prices.load(chosen, progress)

@@ -9,12 +9,12 @@ interval of their difference knows that they share good and bad days.
 
 import math
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.backtest import bootstrap
 from scripts.backtest.against import ROUNDING
 from trader.model import Json
 
@@ -36,12 +36,6 @@ SEED = 1
 
 TOO_SHORT = f"the span has fewer than {MIN_BARS} bars"
 NO_TRADES = "no position ever gained or lost"
-
-
-def prepare() -> None:
-    """Import the bootstrap, which takes a second, while the workers compute; for a thread of its own."""
-    import_module("scripts.backtest.ratios")  # first, because it hides SciPy while it is imported
-    import_module("arch.bootstrap")
 
 
 def measure(figures: Json) -> Json:
@@ -84,18 +78,17 @@ def _draw(
     accounts: Mapping[str, Numbers], cash: Numbers, bars_a_year: float | None
 ) -> tuple[dict[str, dict[str, Numbers]], int]:
     """Return the figures of the drawn histories, by account, and the mean length of a block."""
-    from arch.bootstrap import StationaryBootstrap, optimal_block_length  # see prepare
-
     together = np.column_stack(list(accounts.values()))
     series = [each for column in together.T if np.any(column) for each in (column, np.abs(column))]
-    lengths = [float(optimal_block_length(each)["stationary"].iloc[0]) for each in series]
+    lengths = [bootstrap.find_block_length(each) for each in series]
     block_bars = max(1, *(round(each) for each in lengths if math.isfinite(each)), 1)
-    bootstrap = StationaryBootstrap(block_bars, together, seed=SEED)
+    generator = np.random.default_rng(SEED)
     some = max(1, MAX_NUMBERS // together.size)
     parts = []
     with np.errstate(all="ignore"):  # a history without a change has no Sharpe ratio
         for first in range(0, REPLICATIONS, some):
-            places = np.array([bootstrap.update_indices() for _ in range(min(some, REPLICATIONS - first))])
+            count = min(some, REPLICATIONS - first)
+            places = bootstrap.draw_places(generator, len(together), count, block_bars)
             parts.append(_measure(together[places], cash[places], bars_a_year))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {
