@@ -6,7 +6,7 @@ zone.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -62,8 +62,8 @@ def decode[T](kind: type[T], data: object) -> T:
 
     Raises KeyError, TypeError or ValueError if a field is missing, unknown or invalid.
     """
-    hints = _hints(kind)  # type: ignore[arg-type]  # a class is hashable
-    return kind(**{name: _decode_field(name, hints[name], value) for name, value in decode_object(data).items()})
+    decoders = _list_decoders(kind)  # type: ignore[arg-type]  # a class is hashable
+    return kind(**{name: decoders[name](name, value) for name, value in decode_object(data).items()})
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 any JSON type
@@ -117,52 +117,65 @@ def _parse_finite(text: str) -> float:
     return value
 
 
-@cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    return get_type_hints(kind)
+type Decoder = Callable[[str, object], object]
+"""A function that decodes the value of a field, given its name."""
 
 
 @cache
-def _take_apart(kind: Any) -> tuple[Any, tuple[Any, ...]]:  # noqa: ANN401 the declared type of a field
-    return get_origin(kind), get_args(kind)
+def _list_decoders(kind: type) -> Mapping[str, Decoder]:
+    return {name: _make_decoder(hint) for name, hint in get_type_hints(kind).items()}
 
 
-def _decode_field(name: str, kind: Any, data: object) -> object:  # noqa: ANN401 the declared type of a field
+@cache
+def _make_decoder(kind: Any) -> Decoder:  # noqa: ANN401 the declared type of a field
+    """Return what decodes a field. It is made once, because a record has thousands of them."""
     if kind is Closes:
-        return _decode_closes(name, decode_object(data))
+        return lambda name, data: _decode_closes(name, decode_object(data))
     if kind is Ohlv:
-        return _decode_ohlv(name, decode_object(data))
-    origin, arguments = _take_apart(kind)
+        return lambda name, data: _decode_ohlv(name, decode_object(data))
+    origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        (present,) = (each for each in arguments if each is not NoneType)
-        return None if data is None else _decode_field(name, present, data)
+        (present,) = (_make_decoder(each) for each in arguments if each is not NoneType)
+        return lambda name, data: None if data is None else present(name, data)
     if origin in (Mapping, dict):
-        return {key: _decode_field(key, arguments[1], value) for key, value in decode_object(data).items()}
+        inner = _make_decoder(arguments[1])
+        return lambda _, data: {key: inner(key, value) for key, value in decode_object(data).items()}
     if origin is tuple:
-        return _decode_tuple(name, arguments, data)
+        return _make_decoder_of_tuples(arguments)
     if is_dataclass(kind):
-        return decode(kind, data)  # type: ignore[arg-type]  # it is a class
-    return _decode_plain(name, kind, data)
+        return lambda _, data: decode(kind, data)  # type: ignore[arg-type]  # it is a class
+    return _make_decoder_of_plain(kind)
 
 
-def _decode_tuple(name: str, kinds: tuple[Any, ...], data: object) -> tuple[object, ...]:
-    if not isinstance(data, list):
-        raise TypeError(f"{name} is {data!r:.100}, not a list")
-    if kinds[-1] is not Ellipsis:
-        return tuple(_decode_field(name, kind, item) for kind, item in zip(kinds, data, strict=True))
-    return tuple(_decode_field(name, kinds[0], item) for item in data)
+def _make_decoder_of_tuples(kinds: tuple[Any, ...]) -> Decoder:
+    decoders = [_make_decoder(each) for each in kinds if each is not Ellipsis]
+    is_open = kinds[-1] is Ellipsis
+
+    def decode_tuple(name: str, data: object) -> tuple[object, ...]:
+        if not isinstance(data, list):
+            raise TypeError(f"{name} is {data!r:.100}, not a list")
+        if is_open:
+            return tuple([decoders[0](name, item) for item in data])
+        return tuple(each(name, item) for each, item in zip(decoders, data, strict=True))
+
+    return decode_tuple
 
 
-def _decode_plain(name: str, kind: type, data: object) -> object:
+def _make_decoder_of_plain(kind: type) -> Decoder:
     if kind is float:
-        return decode_number(data)
+        return lambda _, data: decode_number(data)
     if kind is datetime:
-        return decode_time(data)
-    if issubclass(kind, StrEnum) and isinstance(data, str):
-        return kind(data)
-    if not isinstance(data, kind):
-        raise TypeError(f"{name} is {data!r:.100}")
-    return data
+        return lambda _, data: decode_time(data)
+    is_enum = issubclass(kind, StrEnum)
+
+    def decode_plain(name: str, data: object) -> object:
+        if is_enum and isinstance(data, str):
+            return kind(data)
+        if not isinstance(data, kind):
+            raise TypeError(f"{name} is {data!r:.100}")
+        return data
+
+    return decode_plain
 
 
 def _decode_closes(symbol: str, data: Mapping[str, Any]) -> Closes:

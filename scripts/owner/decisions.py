@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from scripts.cloud.rhythms import NOT_COMPARED
-from scripts.owner.shadow import Decider, UndecidableError, observe_again
+from scripts.owner.shadow import Choice, Decider, UndecidableError, observe_again
 from scripts.owner.slots import Fit
 from scripts.owner.tape import Step
-from trader.model import Decision, Order
+from trader.model import Order
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
 
@@ -76,16 +76,15 @@ def check(steps: Sequence[Step], decider: Decider, refit: Fit | None, progress: 
     return found
 
 
-def decide_again(steps: Sequence[Step], *, trusts_rule: bool = False) -> dict[datetime, Decision]:
-    """Return what today's code decides from each record, without the forecasts; nothing where it cannot decide."""
+def decide_again(steps: Sequence[Step], *, trusts_rule: bool = False) -> dict[datetime, Choice]:
+    """Return what today's code decides from each record; nothing where it cannot decide."""
     decider = Decider(steps, trusts_rule=trusts_rule)
     found = {}
     for number, step in enumerate(steps):
         if step.decided is None:
             continue
         with suppress(UndecidableError):  # the check meets it again, and says so
-            made = decider.decide_again(number, decider.read_settings(number))
-            found[step.slot] = replace(made, forecasts=(), targets=())
+            found[step.slot] = decider.decide_again(number, decider.read_settings(number))
     return found
 
 
@@ -117,12 +116,11 @@ def _check_step(number: int, step: Step, decider: Decider, found: Checked, fixed
             )
 
 
-def _compare(step: Step, again: Decision, differing: set[str]) -> Iterator[Difference]:
+def _compare(step: Step, again: Choice, differing: set[str]) -> Iterator[Difference]:
     """Yield the orders, directions and refusals of a decision that are not those recorded, one a symbol."""
     orders = {each.symbol: each for each in again.orders}
     was = {each.symbol: each for each in step.decided or ()}
-    directions = {each.symbol: str(each.direction) for each in again.insights}
-    refused = {(each.symbol, str(each.code)) for each in again.denials}
+    refused, directions = again.refused, again.directions
     turned = {
         each for each in directions.keys() | step.directions.keys() if directions.get(each) != step.directions.get(each)
     }

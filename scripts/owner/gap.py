@@ -19,11 +19,11 @@ from scripts.owner.live import (
     list_flows,
     list_trades,
 )
-from scripts.owner.shadow import ROUNDING, Course, Decider, Part, Period, Trade, World, compare, follow
+from scripts.owner.shadow import ROUNDING, Choice, Course, Decider, Part, Period, Trade, World, compare, follow
 from scripts.owner.slots import Fit, fill_in, find_later_prices, find_rhythm
 from scripts.owner.tape import Step
 from trader.audit.fills import Why
-from trader.model import NEW_YORK, Decision
+from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
 
 LEAST_USD = 0.01
@@ -96,7 +96,7 @@ def split(
     *,
     refits: bool = False,
     trusts_rule: bool = False,
-    again: Mapping[datetime, Decision] | None = None,
+    again: Mapping[datetime, Choice] | None = None,
     progress: Progress = no_progress,
 ) -> Gap | None:
     """Return live against its test; None if fewer than two runs saw the account.

@@ -120,11 +120,13 @@ def find_splits(steps: Sequence[Step], trades: Sequence[Trade]) -> dict[int, Map
         ratios = {}
         for symbol, held in before.positions.items() if before else ():
             assert before is not None, "it has positions"
+            if symbol in step.bars:
+                continue
             traded = sum(each.quantity for each in by_symbol[symbol] if before.now <= each.at < step.now)
             now = step.positions.get(symbol)
             ratio = now.quantity / (held.quantity + traded) if now and held.quantity + traded > ROUNDING else 1.0
             near = min(SPLITS, key=lambda each: abs(each - ratio))
-            if symbol not in step.bars and abs(ratio / near - 1) < ROUNDING:
+            if abs(ratio / near - 1) < ROUNDING:
                 ratios[symbol] = float(near)
         if ratios:
             found[number] = ratios

@@ -4,17 +4,19 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
 from scripts.backtest import workers
 from scripts.owner import decisions, tape
+from scripts.owner.bars import Parcel, pack, unpack
+from scripts.owner.shadow import Choice
 from scripts.owner.tape import Step
 from trader.codec import decode_time, parse_json
 from trader.journal.base import JournalError
 from trader.journal.entry import Journal
-from trader.model import Decision, Engine, Json
+from trader.model import Engine, Json
 from trader.progress import Progress
 
 READERS = 16
@@ -48,7 +50,7 @@ class Records:
     without: Sequence[datetime]
     unreadable: Sequence[str]
     steps: Sequence[Step] = ()  # what they hold for the test of live
-    again: Mapping[datetime, Decision] = field(default_factory=dict)  # what today's code decides from each
+    again: Mapping[datetime, Choice] = field(default_factory=dict)  # what today's code decides from each
     untested: Sequence[str] = ()  # of which record that cannot be read, and why
 
 
@@ -63,17 +65,17 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
     steps: list[Step] = []
     unreadable: list[str] = []
     untested: list[str] = []
-    again: dict[datetime, Decision] = {}
+    again: dict[datetime, Choice] = {}
     batches = [slots[at : at + BATCH] for at in range(0, len(slots), BATCH)]
     with ExitStack() as stack:
         read_batch = partial(_read_batch, journal, trusts_rule)
         spread = stack.enter_context(workers.pool(Engine.MAP)).map if len(batches) > MAX_BATCHES_HERE else map
-        for done, (batch, decided) in enumerate(spread(read_batch, batches), 1):
+        for done, batch in enumerate(spread(read_batch, batches), 1):
             progress("records", min(done * BATCH, len(slots)), len(slots))
-            again |= decided
-            for seen, step, problem in batch:
+            again |= batch.again
+            steps += [replace(step, bars=closes) for step, closes in zip(batch.steps, unpack(batch.bars), strict=True)]
+            for seen, problem in batch.runs:
                 runs += [seen] if seen else []
-                steps += [step] if step else []
                 if problem:
                     (untested if seen else unreadable).append(problem)
     return Records(
@@ -98,12 +100,18 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-@without_collection()
-def _read_batch(
-    journal: Journal, trusts_rule: bool, slots: Sequence[datetime]
-) -> tuple[list[tuple[Seen | None, Step | None, str]], dict[datetime, Decision]]:
-    """Return the run of each slot, what its record holds, and what is wrong with it; and the decisions taken again."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Some records: the run of each and what is wrong with it; what they hold; and the decisions taken again."""
 
+    runs: Sequence[tuple[Seen | None, str]]
+    steps: Sequence[Step]
+    bars: Parcel
+    again: Mapping[datetime, Choice]
+
+
+@without_collection()
+def _read_batch(journal: Journal, trusts_rule: bool, slots: Sequence[datetime]) -> _Batch:
     def fetch(slot: datetime) -> str | JournalError:
         try:
             return journal.store.read(journal.entry(slot).record_name) or JournalError("it is gone")
@@ -116,7 +124,12 @@ def _read_batch(
             for slot, text in zip(slots, threads.map(fetch, slots), strict=True)
         ]
     steps = [step for _, step, _ in read if step]
-    return read, decisions.decide_again(steps, trusts_rule=trusts_rule)
+    return _Batch(
+        runs=[(seen, problem) for seen, _, problem in read],
+        steps=[replace(step, bars={}) for step in steps],
+        bars=pack(step.bars for step in steps),
+        again=decisions.decide_again(steps, trusts_rule=trusts_rule),
+    )
 
 
 def _read_one(slot: datetime, name: str, text: str | JournalError) -> tuple[Seen | None, Step | None, str]:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.owner.tape import Bars, Step
+from scripts.owner.bars import Bars, LazyCloses
+from scripts.owner.tape import Step
 from trader.alpha import loader, own
 from trader.alpha.base import RuleError
 from trader.broker import book as books
@@ -139,6 +140,18 @@ class Course:
     gain_usd: float = 0.0  # without deposits and withdrawals
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What a report needs of a decision: its orders, the directions of its insights, and symbol and code of refusals.
+
+    There are thousands, most of them from other processes, and a whole decision takes ten times as long to send.
+    """
+
+    orders: Sequence[Order]
+    directions: Mapping[str, str]
+    refused: frozenset[tuple[str, str]]
+
+
 # --- deciding --------------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +159,7 @@ class Decider:
     """Decides at steps with today's code, and once only from equal inputs."""
 
     def __init__(
-        self, steps: Sequence[Step], *, trusts_rule: bool = False, again: Mapping[datetime, Decision] | None = None
+        self, steps: Sequence[Step], *, trusts_rule: bool = False, again: Mapping[datetime, Choice] | None = None
     ) -> None:
         """Store the arguments. With `trusts_rule`, an own rule is run as a record has it, whatever the folder has.
 
@@ -156,7 +169,7 @@ class Decider:
         self._steps = steps
         self._again = again or {}
         self._trusts_rule = trusts_rule
-        self._known: dict[object, Decision] = {}
+        self._known: dict[object, Choice] = {}
         self._settings: dict[object, Settings] = {}
 
     def read_settings(self, number: int, changes: Mapping[str, object] | None = None) -> Settings:
@@ -174,7 +187,7 @@ class Decider:
 
     def decide(
         self, number: int, settings: Settings, seen: Observation, prices: Mapping[str, float] = MappingProxyType({})
-    ) -> Decision:
+    ) -> Choice:
         """Return the decision of today's code from what is seen, at a step's closes and forecasts.
 
         `prices` stand for the last closes of their symbols. Raises UndecidableError.
@@ -191,12 +204,12 @@ class Decider:
             with self._rule_of(step):
                 try:
                     given = Forecasts(forecasts=tuple(forecasts))
-                    self._known[key] = pipeline.decide(whole, given, loader.load(settings), settings)
+                    self._known[key] = _choose(pipeline.decide(whole, given, loader.load(settings), settings))
                 except (RuleError, ValueError) as error:
                     raise UndecidableError(f"the rule failed: {error}") from error
         return self._known[key]
 
-    def decide_again(self, number: int, settings: Settings) -> Decision:
+    def decide_again(self, number: int, settings: Settings) -> Choice:
         """Return the decision of today's code from the record of a step, with its settings. Raises UndecidableError."""
         seen = observe_again(self._steps[number])
         if made := self._again.get(self._steps[number].slot):
@@ -222,6 +235,14 @@ def _read_rule(signal: str) -> Mapping[str, str]:
         return {path: source.decode("utf-8", errors="replace") for path, source in own.list_sources(signal)}
     except RuleError:
         return {}
+
+
+def _choose(made: Decision) -> Choice:
+    return Choice(
+        orders=made.orders,
+        directions={each.symbol: str(each.direction) for each in made.insights},
+        refused=frozenset((each.symbol, str(each.code)) for each in made.denials),
+    )
 
 
 def _key(seen: Observation) -> object:
@@ -254,13 +275,13 @@ def observe_again(step: Step, **changes: Any) -> Observation:  # noqa: ANN401 th
 def _add_closes(step: Step, seen: Observation, prices: Mapping[str, float]) -> Observation:
     """Return what is seen with the closes of a step: of the symbols chosen, held and on order."""
     shown = {*step.chosen, *seen.positions, *(each.symbol for each in seen.open_orders)}
-    closes = {
-        symbol: (each.end_at(prices[symbol]) if symbol in prices else each).to_series(symbol)
+    bars = {
+        symbol: each.end_at(prices[symbol]) if symbol in prices else each
         for symbol, each in step.bars.items()
         if symbol in shown
     }
-    ohlv = decode(_Ohlv, {"of": {symbol: each for symbol, each in step.ohlv.items() if symbol in closes}}).of
-    return replace(seen, closes=closes, ohlv=ohlv)
+    ohlv = decode(_Ohlv, {"of": {symbol: each for symbol, each in step.ohlv.items() if symbol in bars}}).of
+    return replace(seen, closes=LazyCloses(bars), ohlv=ohlv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +387,7 @@ class _Account:
                 continue
             held = self.book.positions[symbol]
             if (usd := float(bars.usd[count - 1])) != held.price_usd:
-                self.book.positions[symbol] = replace(held, price_usd=usd)
+                self.book.positions[symbol] = _price(held, usd)
             self._marks[symbol] = _Mark.at_end(bars, count, mark.since if mark else None)
         self.book.as_of = until
         return sold
@@ -411,7 +432,7 @@ class _Account:
             if order and (sale := self._reach(order, each.price_usd, each.at + BEFORE)):
                 sold.append(sale)
             elif held := self.book.positions.get(each.symbol):
-                self.book.positions[each.symbol] = replace(held, price_usd=each.price_usd)
+                self.book.positions[each.symbol] = _price(held, each.price_usd)
         return sold
 
     # --- trades ---
@@ -513,6 +534,18 @@ class _Account:
         )
 
 
+def _price(held: Position, price_usd: float) -> Position:
+    """Return a holding with another price: replace() would take three times as long, for each bar of each holding."""
+    return Position(
+        symbol=held.symbol,
+        quantity=held.quantity,
+        average_price_usd=held.average_price_usd,
+        price_usd=price_usd,
+        available=held.available,
+        is_stock=held.is_stock,
+    )
+
+
 def _read_brackets(first: Step) -> dict[str, Order]:
     """Return what ends the holdings that are there at the beginning: the lowest target and the highest stop of each."""
     found: dict[str, Order] = {}
@@ -541,13 +574,13 @@ def _is_unchanged(mark: _Mark, bars: Bars) -> bool:
     if len(kept) == 0:
         return False
     first = int(bars.times.searchsorted(kept[0]))
-    times, usd = bars.times[first : first + len(kept)], bars.usd[first : first + len(kept)]
-    if len(times) == len(kept) and (times == kept).all():  # as nearly always
-        return bool((usd == mark.usd[:-1]).all())
-    rows = np.searchsorted(bars.times, kept)
-    if rows[-1] >= len(bars.times):
+    rows = slice(first, first + len(kept))
+    if bars.times[rows].tobytes() == kept.tobytes():  # as nearly always; so few numbers are soonest compared as bytes
+        return bars.usd[rows].tobytes() == mark.usd[:-1].tobytes()
+    places = np.searchsorted(bars.times, kept)
+    if places[-1] >= len(bars.times):
         return False
-    return np.array_equal(bars.times[rows], kept) and np.array_equal(bars.usd[rows], mark.usd[:-1])
+    return np.array_equal(bars.times[places], kept) and np.array_equal(bars.usd[places], mark.usd[:-1])
 
 
 def _is_of_others(client_order_id: str) -> bool:

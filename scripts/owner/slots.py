@@ -4,11 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
+from functools import lru_cache
 
 import numpy as np
 
 from scripts.cloud.rhythms import describe
-from scripts.owner.tape import Bars, Step, came_to_nothing, is_of_a_slot
+from scripts.owner.bars import Bars
+from scripts.owner.tape import Step, came_to_nothing, is_of_a_slot
 from trader.model import BAR_LENGTH, NEW_YORK
 from trader.schedule import sessions
 from trader.schedule.slot import slot_of
@@ -188,7 +190,7 @@ def find_later_prices(steps: Sequence[Step], rhythm: Rhythm) -> dict[int, Mappin
         later = {
             symbol: price_usd
             for symbol, bars in step.bars.items()
-            if step.slot >= slot_of(_moment(bars.times[-1]), interval)
+            if step.slot >= _find_slot(int(bars.times[-1]), interval)
             and (price_usd := _find_later(symbol, bars, steps[number + 1 : number + 1 + LOOK_AHEAD])) is not None
         }
         if later:
@@ -203,7 +205,7 @@ def _find_later(symbol: str, bars: Bars, later: Sequence[Step]) -> float | None:
         other = step.bars.get(symbol)
         if step.missed or other is None or other.times[-1] <= at:
             continue
-        row = int(np.searchsorted(other.times, at))
+        row = int(other.times.searchsorted(at))
         if other.times[row] != at or row == 0 or len(bars.times) < 2 or other.times[row - 1] != bars.times[-2]:
             return None
         ratio = bars.usd[-2] / other.usd[row - 1]
@@ -211,6 +213,12 @@ def _find_later(symbol: str, bars: Bars, later: Sequence[Step]) -> float | None:
         least_usd = MIN_CHANGE_USD if ratio == 1 else MIN_CHANGE_IF_REWRITTEN_USD
         return price_usd if abs(price_usd - bars.last_usd) >= least_usd else None
     return None
+
+
+@lru_cache(maxsize=64)
+def _find_slot(bar_s: int, interval: str) -> datetime:
+    """Return the slot of a bar; the bars of a record mostly begin at the same time."""
+    return slot_of(_moment(bar_s), interval)
 
 
 def _moment(seconds: float) -> datetime:

@@ -24,6 +24,7 @@ from trader.model import (
     Code,
     Decision,
     Denial,
+    Direction,
     Insight,
     Observation,
     Order,
@@ -444,14 +445,17 @@ def _add_guess(denial: Denial) -> Denial:
 def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
     """Derive insights, targets and planned orders within the limits. Pure: equal arguments give an equal decision."""
     positions = observation.positions
-    prices_usd = {symbol: float(closes.to_numpy()[-1]) for symbol, closes in observation.closes.items()}
+    on_order = {order.symbol for order in observation.open_orders} & observation.closes.keys()
+    prices_usd = {symbol: float(observation.closes[symbol].to_numpy()[-1]) for symbol in on_order}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
     unshown = tuple(find_short(observation.closes, alpha)) if alpha.forecast_spec is None else ()
     short = {each.symbol for each in unshown}
     view = View(
         slot=observation.slot,
-        closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short},
+        closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short}
+        if short
+        else observation.closes,
         forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
         positions=positions,
         bought_at=observation.bought_at,
@@ -459,10 +463,11 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     )
     insights = tuple(alpha.insights(view))
     shares = alpha.facts.shares_per_order
+    ups = {each.symbol for each in insights if each.direction is Direction.UP}
     bars_since_stop = {
         symbol: _count_after(observation.closes[symbol], moment)
         for symbol, moment in observation.stopped_at.items()
-        if symbol in observation.closes
+        if symbol in ups and symbol in observation.closes
     }
     without_cash = pending
     while True:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from scripts.owner import controls
+from scripts.owner.bars import Bars
 from scripts.owner.controls import Comparison, Control
-from scripts.owner.tape import Bars, Step, parse
+from scripts.owner.tape import Step, parse
 from tests.builders import SLOT, account
 from tests.several_days import BOUGHT, QUIET, SeveralDays, at
 from trader.model import Forecast

@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from scripts.owner.bars import Bars
 from scripts.owner.shadow import BEFORE, Course, Decider, Flow, Period, Trade, World, follow
-from scripts.owner.tape import Bars, Step
+from scripts.owner.tape import Step
 from tests import builders
 from trader.codec import encode
 from trader.model import OpenOrder, OrderType, Side

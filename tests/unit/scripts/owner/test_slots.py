@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
+from scripts.owner.bars import Bars
 from scripts.owner.slots import fill_in, find_later_prices, find_rhythm
-from scripts.owner.tape import Bars, Step
+from scripts.owner.tape import Step
 from tests import builders
 from trader.model import NEW_YORK, Code
 
