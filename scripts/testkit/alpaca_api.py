@@ -78,6 +78,11 @@ class AlpacaApi(AlpacaBooks, RequestLimit):
         """Script a fault for the next `times` matching requests; `field` is the field that "missing-field" omits."""
         self._faults.append(Fault(method, path_prefix, kind, times, field))
 
+    def forget_faults(self) -> None:
+        """End all scripted faults, however many requests they still wait for."""
+        with self.lock:
+            self._faults.clear()
+
     def asked(self, method: str, path_prefix: str = "/v2/orders") -> list[Request]:
         """Return the matching requests that arrived, including those that met a fault."""
         return [r for r in self.requests if r.method == method and r.path.startswith(path_prefix)]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from scripts.owner.live import Paid
 from scripts.testkit.alpaca import AlpacaFake
 from tests.quarter import DAYS, Quarter, days_of
 from tests.several_days import at, shorten_waits
-from trader.model import Order
+from trader.model import Decision, Observation, Order, Side
+from trader.stages import pipeline
 
 SHORT = 20
 """Days after which a single difference has shown all that it leads to."""
@@ -55,6 +57,36 @@ def fill_in_part(quarter: Quarter) -> None:
 
 def fill_never(quarter: Quarter) -> None:
     quarter.priced[11] = [lambda q: setattr(q.fake, "fills", "never")]
+
+
+def fill_late(quarter: Quarter, day: int = 11) -> None:
+    """Suspend a symbol while the broker answers no cancellation: its order is filled ten minutes later, 0.50 higher."""
+
+    def suspend(q: Quarter) -> None:
+        q.fake.suspended.add("A")
+        q.fake.fault("DELETE", "/v2/orders", "504", times=50)
+
+    def resume(q: Quarter) -> None:
+        q.fake.suspended.clear()
+        q.fake.forget_faults()
+        q.fake.prices["A"] = round(q.price(day, "A") + 0.5, 2)
+        q.fake.trade()
+        q.fake.prices["A"] = q.price(day, "A")
+
+    quarter.priced[day], quarter.after[day] = [suspend], [resume]
+
+
+def decide_otherwise(quarter: Quarter, day: int = 11) -> None:
+    """Let another code decide on one day: it buys 40 shares less, and its record says so."""
+
+    def decide(observation: Observation, *others: Any) -> Decision:
+        made = pipeline_decide(observation, *others)
+        less = [replace(each, quantity=each.quantity - 40) if each.side is Side.BUY else each for each in made.orders]
+        return replace(made, orders=tuple(less))
+
+    pipeline_decide = pipeline.decide
+    quarter.priced[day] = [lambda _: setattr(pipeline, "decide", decide)]
+    quarter.after[day] = [lambda _: setattr(pipeline, "decide", pipeline_decide)]
 
 
 def miss(quarter: Quarter) -> None:
@@ -145,6 +177,29 @@ def test_a_worse_fill_is_said_with_its_order(quarter: Quarter) -> None:
     assert item.usd == pytest.approx(-float(bought.quantity) * (filled_usd - price_usd), abs=CENT)
 
 
+@pytest.mark.slow
+def test_an_order_that_is_filled_late_is_a_fill_and_said_to_be_late(quarter: Quarter) -> None:
+    fill_late(quarter)
+    quarter.live(SHORT)
+    gap = quarter.split()
+    (bought,) = [each for each in quarter.fake.orders if each.filled_at == at(11, 15, 55)]
+    assert adds_up(gap)
+    assert find_causes(gap) == {Cause.FILL}
+    (item,) = gap.items
+    assert item.words == "filled 0.48% above the decision, late, on 2026-11-24 15:55"
+    assert item.usd == pytest.approx(-0.5 * float(bought.quantity), abs=CENT)
+
+
+@pytest.mark.slow
+def test_a_decision_of_other_code_is_a_decision_and_nothing_else(quarter: Quarter) -> None:
+    decide_otherwise(quarter)
+    quarter.live(SHORT)
+    gap = quarter.split()
+    assert adds_up(gap)
+    assert find_causes(gap) == {Cause.DECISION}
+    assert [(f"{each.slot:%Y-%m-%d}", each.symbol) for each in gap.differences] == [("2026-11-24", "A")]
+
+
 # --- all at once -----------------------------------------------------------------------------------------------------
 
 
@@ -154,10 +209,14 @@ def test_all_differences_at_once_add_up_to_the_cent(quarter: Quarter) -> None:
         plant(quarter)
     quarter.before[30] = quarter.before.pop(8)  # the setting, so that the others come first
     quarter.priced[36] = [lambda q: setattr(q.fake, "fills", "partial")]
+    decide_otherwise(quarter, 46)
+    fill_late(quarter, 60)
     quarter.live(DAYS)
     gap = quarter.split()
     assert adds_up(gap)
-    assert find_causes(gap) == set(PLANTED)
+    assert find_causes(gap) == {*PLANTED, Cause.DECISION}
+    assert {at(46)} == {each.slot for each in gap.differences if not each.setting}
+    assert [each.words for each in gap.items if "late, on 2027-02-01 15:55" in each.words] != []
     assert abs(gap.terms[Cause.REST]) <= CENT
     for cause, usd in gap.terms.items():
         listed = sum(each.usd for each in gap.items if each.cause is cause)
