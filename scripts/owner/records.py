@@ -16,10 +16,11 @@ from scripts.owner.tape import Step
 from trader.codec import decode_time, parse_json
 from trader.journal.base import JournalError
 from trader.journal.entry import Journal
+from trader.journal.stores import MAX_CONNECTIONS
 from trader.model import Engine, Json
 from trader.progress import Progress
 
-READERS = 16
+READERS = MAX_CONNECTIONS
 """How many records a process reads at once: a bucket answers each after tens of milliseconds."""
 
 BATCH, MAX_BATCHES_HERE = 64, 3

@@ -23,6 +23,9 @@ PARTIAL = ".partial"
 
 RECORD = ".json"
 
+MAX_CONNECTIONS = 32
+"""How many connections to S3 are kept open. More threads than these would open one for each request."""
+
 
 class Folder:
     """A store in a local folder, which is created when first needed. `setting` names the setting that chose it."""
@@ -207,7 +210,12 @@ def _make_client(_variables: frozenset[tuple[str, str]]) -> "S3Client":
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=3, read_timeout=10, retries={"total_max_attempts": 3, "mode": "standard"})
+    config = Config(
+        connect_timeout=3,
+        read_timeout=10,
+        retries={"total_max_attempts": 3, "mode": "standard"},
+        max_pool_connections=MAX_CONNECTIONS,
+    )
     return boto3.client("s3", config=config)
 
 
