@@ -1,4 +1,4 @@
-"""`make bench-backtest`: the backtest against the usual method, Backtrader's share, the memory, and a sweep's workers.
+"""The backtest against the usual method, Backtrader's share, and the memory of all its processes.
 
 The usual method fits a `Prophet()` to each symbol's last bars inside `next()` and predicts with it. Both methods run
 over the same bars of the same symbols in one run.
@@ -16,18 +16,17 @@ from time import perf_counter
 import backtrader as bt
 import pandas as pd
 
-from scripts import console
 from scripts.backtest import options, prices
 from scripts.backtest.engine import Feed, backtest, rows
 from scripts.backtest.model import Options, Panel
 from scripts.backtest.workers import pool
-from scripts.bench import harness, sweeps
+from scripts.bench import harness
 from scripts.bench.harness import Measurement
 from trader.model import NEW_YORK, SAMPLE_PRICES
 from trader.prices.file import FilePrices
 from trader.progress import Progress
 
-BARS = 100
+BARS = 40
 """The number of bars to trade; both methods refit at every bar."""
 
 ROUNDS = 4
@@ -41,12 +40,10 @@ START_OF_1000 = "2019-01-10"
 """The date on which the sample's last 1,000 bars begin."""
 
 
-def main() -> None:
-    """Measure everything and print it; the exit code is 1 if a target is missed."""
-    with harness.measuring() as progress:
-        panel, chosen = setting(BARS, progress)
-        lines = [*speed(panel, chosen, progress), memory(), *sweeps.measure()]
-    harness.finish(lines, as_json=console.wants_json())
+def measure(progress: Progress) -> list[Measurement]:
+    """Compare both methods, and measure the memory of a longer backtest."""
+    panel, chosen = setting(BARS, progress)
+    return [*speed(panel, chosen, progress), memory()]
 
 
 def setting(bars: int, progress: Progress) -> tuple[Panel, Options]:

@@ -1,17 +1,14 @@
-"""`make bench`: reading files, the forecast stage against the original, `make run`'s memory, and Yahoo's prices.
+"""The forecast stage of a run, against the method of the function from which this project began.
 
-The times of the forecast stage are compared as ratios: both methods run alternately in one process.
+The times are compared as ratios: both methods run alternately in one process.
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
 
-from scripts import console
-from scripts.bench import harness, price_files, yahoo
+from scripts.bench import harness
 from scripts.bench.harness import Measurement
 from trader.alpha import loader
 from trader.deadline import Deadline
@@ -19,37 +16,16 @@ from trader.forecasting.prophet import ProphetForecaster
 from trader.model import SAMPLE_PRICES, Closes
 from trader.prices.file import FilePrices
 from trader.progress import Progress
-from trader.schedule import sessions
 from trader.settings import Settings
 
 BARS = 250
 ROUNDS = 5
 MIN_RATIO = 2.5
-MAX_MB = 300
-MAX_LOADING_MS = 100
 
 
-def main() -> None:
-    """Measure everything and print it; the exit code is 1 if a target is missed."""
-    with harness.measuring() as progress:
-        lines = [sample(), *forecast_stage(progress), memory(), *price_files.measure(), yahoo.measure()]
-    harness.finish(lines, as_json=console.wants_json())
-
-
-def sample() -> Measurement:
-    """Time the first read of the shipped prices; call it before anything else reads them.
-
-    The calendar's package is imported before: a run needs it anyway, for the clock of the embedded account.
-    """
-    sessions.next_open(datetime.now(UTC))
-    loading_s = harness.time_s(FilePrices(SAMPLE_PRICES).symbols)
-    return harness.is_below(1000 * loading_s, MAX_LOADING_MS, "reading the shipped prices", unit="ms")
-
-
-def forecast_stage(progress: Progress) -> list[Measurement]:
+def measure(progress: Progress) -> list[Measurement]:
     """Compare the stage's median time for each signal with the original method's, measured in turns."""
-    source = FilePrices(SAMPLE_PRICES)
-    closes = {symbol: series.closes.iloc[-BARS:] for symbol, series in source.bars().clean.series.items()}
+    closes = read_closes()
     ways: dict[str, Callable[[], object]] = {signal: partial(ours, closes, signal) for signal in loader.names()}
     ways["original"] = partial(original, closes)
     median_s = harness.median_s(ways, ROUNDS, "forecast stage", progress)
@@ -81,8 +57,14 @@ def original(closes: Mapping[str, Closes]) -> None:
         model.predict(model.make_future_dataframe(periods=15))
 
 
-def memory() -> Measurement:
-    """Measure the peak memory of `make run`, including its page, in an empty folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        peak = harness.run("run", folder=folder)
-    return harness.is_below(peak / 1e6, MAX_MB, "peak memory of make run", unit="MB")
+def read_closes() -> Mapping[str, Closes]:
+    """Return the last bars of the shipped closes."""
+    source = FilePrices(SAMPLE_PRICES)
+    return {symbol: series.closes.iloc[-BARS:] for symbol, series in source.bars().clean.series.items()}
+
+
+def default_s() -> float:
+    """Return the shortest time of the stage with the default rule, once everything is imported and running."""
+    closes = read_closes()
+    ours(closes, loader.DEFAULT)
+    return harness.time_s(partial(ours, closes, loader.DEFAULT), ROUNDS)

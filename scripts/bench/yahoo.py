@@ -18,7 +18,7 @@ from scripts.bench.harness import Measurement
 from trader.prices.base import Missing
 from trader.prices.series import Series
 from trader.prices.yahoo import YahooPrices
-from trader.progress import no_progress
+from trader.progress import Progress, no_progress
 
 SYMBOLS = 500
 BARS = 250
@@ -26,12 +26,12 @@ LATENCY_S = 0.15
 MAX_S = 10.0
 
 
-def measure() -> Measurement:
+def measure(_progress: Progress) -> list[Measurement]:
     """Measure in a separate process, whose environment points to the stand-in."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         time_s = executor.submit(ask).result()
     what = f"Yahoo's prices, {SYMBOLS} symbols x {BARS} bars, {LATENCY_S * 1000:.0f} ms latency"
-    return harness.is_below(time_s, MAX_S, what, unit="s", digits=1)
+    return [harness.is_below(time_s, MAX_S, what, unit="s", digits=1)]
 
 
 def ask() -> float:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from scripts.bench import engines, harness, parity
-from scripts.bench.harness import Measurement
 from scripts.bench.parity import ParityCase
 from scripts.console import CommandError
 from tests.commands import Command, in_process
@@ -135,32 +134,6 @@ def test_a_processs_memory_is_in_bytes(tmp_path: Path) -> None:
 def test_a_failed_command_is_not_a_measurement(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match=r"(?s)bench-engine ended with 1: .*invalid literal"):
         harness.run("bench-engine", folder=str(tmp_path), FIT="none")
-
-
-def finished(
-    lines: list[Measurement], capsys: pytest.CaptureFixture[str], *, as_json: bool = False
-) -> tuple[object, str]:
-    """Finish a benchmark; return the exit code and the output."""
-    with pytest.raises(SystemExit) as ended:
-        harness.finish(lines, as_json=as_json)
-    return ended.value.code, capsys.readouterr().out
-
-
-def test_a_missed_target_is_marked_and_sets_the_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    met, missed = harness.is_at_least(3.0, 2.5, "this", "3 times"), harness.is_below(12.0, 10, "that", unit="s")
-    assert finished([met], capsys)[0] == 0
-    code, out = finished([met, missed], capsys)
-    assert (code, "≥ 2.5 times" in out, "< 10 s  MISSED" in out, out.count("MISSED")) == (1, True, True, 1)
-    assert json.loads(finished([missed], capsys, as_json=True)[1]) == [
-        {"what": "that", "measured": "12 s", "target": "< 10 s", "is_reached": False}
-    ]
-
-
-def test_a_busy_machine_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 1.0, 1.0))
-    with harness.measuring():
-        pass
-    assert "this machine is busy (load " in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_measured_engine_is_the_bots() -> None:

@@ -1,0 +1,50 @@
+"""`make bench`: measure some cases, show each as a table with the machine's load, and keep each as JSON.
+
+The exit code is 1 if a target is missed, and 3 if one could not be judged, because others used the machine or because
+something is missing that the case needs.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts import console, files
+from scripts.backtest.workers import cores
+from scripts.bench import cases, harness, kept
+from scripts.bench.cases import Case
+from scripts.bench.load import Watch
+from scripts.console import CommandError
+from trader.progress import Progress
+
+
+def main() -> None:
+    """Measure the chosen cases; show and keep each as soon as it is measured."""
+    with harness.measuring() as progress:
+        chosen = cases.choose(os.environ.get("CASES", ""))
+        found = list(measure(chosen, Path(os.environ.get("OUT") or files.OUT), progress))
+    if console.wants_json():
+        console.print_json(found)
+    verdicts = {line["verdict"] for each in found for line in each["lines"]}
+    is_incomplete = len(found) < len(chosen)
+    code = harness.exit_code(verdicts)
+    sys.exit(console.COULD_NOT if code == console.USABLE and is_incomplete else code)
+
+
+def measure(chosen: Sequence[Case], out: Path, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Yield each case's JSON; say why, and go on, if one cannot be measured."""
+    for case in chosen:
+        watch = Watch()
+        try:
+            lines = case.measure(progress)
+        except CommandError as error:
+            console.ERR.print(f"{case.name} was not measured: {error}", style="red", soft_wrap=True)
+            continue
+        load = watch.read()
+        found = kept.to_json(case.name, lines, load)
+        path = kept.keep(found, out)
+        if not console.wants_json():
+            console.OUT.print(harness.to_table(lines, f"{case.name}: {case.what}, {cores()} cores", during=load))
+        console.note(f"{load.describe()}; kept in {path}")
+        yield found
