@@ -14,11 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.cells import cell_len
 from rich.text import Text
 
 from scripts import ROOT, console
 from scripts.cloud.aws import CONFIG, AwsError, Cloud, UsageError, connect, translate_errors
-from scripts.cloud.tables import INDENT, TableRow, flow, show_table, width_of_output
+from scripts.cloud.tables import GAP, INDENT, TableRow, flow, shorten, show_table, width_of_output
 from scripts.console import format_count
 from trader.logs import printable
 from trader.model import NEW_YORK
@@ -35,6 +36,17 @@ ROWS, MAX_ROWS = 1_000, 10_000
 
 MAX_SYMBOLS = 6
 """Maximum number of symbols that a line of equal refusals names; JSON=1 has all."""
+
+MAX_TITLE_FRACTION = 0.4
+"""The part of a line that the names of what failed take at most."""
+
+MIN_WHY = 20
+"""The fewest characters that a line has for why something failed, even if it is too wide then."""
+
+DETAILS_HINT = "DETAILS=1 shows all that was logged of each"
+
+REPORT = "platform.report"
+"""The line that Lambda logs at the end of each invocation."""
 
 POLL_S, LIMIT_S = 0.5, 300.0
 
@@ -314,15 +326,18 @@ def parse_value(value: str) -> str | float | int:
 
 
 def show(name: str, rows: Sequence[LogRow], answer: Answer, period: Period) -> None:
-    """Print the rows as a table, or the errors as one block for each failure."""
+    """Print the rows as a table, with one line for each failure, and for equal refusals; DETAILS=1 has all of them."""
     say(Text(f" {queries()[name]}\n {period}\n", style="dim"))
     if name == "errors":
         failures = group_failures(rows)
-        for failure in failures:
-            for line in describe_failure(failure, width_of_output()):
-                say(line)
+        if console.flag("DETAILS"):
+            for failure in failures:
+                for line in describe_failure(failure, width_of_output()):
+                    say(line)
+        else:
+            show_failures(failures)
         found = f"{format_count(len(failures), 'failure')} in {format_count(len(rows), 'row')}"
-    elif name == "refusals":
+    elif name == "refusals" and not console.flag("DETAILS"):
         shown = sum_up_refusals(rows)
         show_rows(shown)
         found = f"{format_count(len(shown), 'line')} for {format_count(len(rows), 'row')}"
@@ -397,6 +412,48 @@ def group_failures(rows: Sequence[LogRow]) -> Sequence[Sequence[LogRow]]:
     return list(groups.values())
 
 
+def show_failures(failures: Sequence[Sequence[LogRow]]) -> None:
+    """Print one line for each failure; on a terminal, what was logged is cut where its line ends."""
+    headings = ("time", "strategy", "failure", "why")
+    width = width_of_output()
+    told = [
+        (at, strategy, shorten(what, int(width * MAX_TITLE_FRACTION)), why)
+        for at, strategy, what, why in map(sum_up_failure, failures)
+    ]
+    before = [max(map(cell_len, column)) for column in zip(headings, *told, strict=True)][:-1]
+    room = max(width - 1 - sum(each + len(GAP) for each in before), MIN_WHY)
+    show_table(headings, [TableRow(cells=(*first, shorten(why, room))) for *first, why in told])
+    say(Text(f"\n {DETAILS_HINT}", style="dim"))
+
+
+def sum_up_failure(rows: Sequence[LogRow]) -> tuple[str, str, str, str]:
+    """Return when a failure was logged first, its strategy, what was logged of it, and the first words about why."""
+    rows = list(reversed(rows))  # a query returns the latest first
+    told = [row for row in rows if row.get("event") != REPORT] or rows
+    titles = dict.fromkeys(title for row in told if (title := _title(row)))
+    inner = {title.partition(": ")[2] for title in titles}  # the runtime repeats the error's kind alone
+    whys = [row[name] for name in ("why", "symbols") for row in told if row.get(name)]
+    first = rows[0]
+    return (
+        cell("@timestamp", first.get("@timestamp", "")),
+        printable(first.get("strategy", "")),
+        ", ".join(title for title in titles if title not in inner),
+        _first_words(whys[0]) if whys else "",
+    )
+
+
+def _first_words(text: str) -> str:
+    """Return the first line of a text, and the next one if the first only introduces it."""
+    lines = [printable(line.strip()) for line in text.expandtabs(2).splitlines() if line.strip()]
+    more = f" {lines[1].removeprefix('- ')}" if lines and lines[0].endswith(":") and len(lines) > 1 else ""
+    return f"{lines[0]}{more}" if lines else ""
+
+
+def _title(row: LogRow) -> str:
+    what = [row.get("event", "").removeprefix("platform."), row.get("kind", "")]
+    return ": ".join(printable(each) for each in what if each)
+
+
 def describe_failure(rows: Sequence[LogRow], width: int) -> Iterator[Text]:
     """Yield the lines of a block: when and which strategy, then what was logged, oldest first, and nothing twice."""
     rows = list(reversed(rows))  # a query returns the latest first
@@ -414,17 +471,13 @@ def describe_failure(rows: Sequence[LogRow], width: int) -> Iterator[Text]:
 
 def _tell_apart(row: LogRow) -> Set[tuple[str, str]]:
     """Return what a row says beyond what all rows of its failure say."""
-    return {item for item in row.items() if item[0] not in ("@timestamp", "strategy", "request")} - {
-        ("event", "platform.report")
-    }
+    return {item for item in row.items() if item[0] not in ("@timestamp", "strategy", "request")} - {("event", REPORT)}
 
 
 def _describe_event(row: LogRow, width: int) -> Iterator[Text]:
-    what = [row.get("event", "").removeprefix("platform."), row.get("kind", "")]
     lines = [printable(line.expandtabs(2)) for line in row.get("why", "").splitlines() if line.strip()]
-    title = ": ".join(printable(each) for each in what if each)
     wheres = [f"{name} {cell(name, row[name])}" for name in ("slot", "symbols") if row.get(name)]
-    for line in flow([title, *wheres], width):
+    for line in flow([_title(row), *wheres], width):
         yield Text(line, style="red")
     for line in lines:
         yield from (Text(each) for each in flow([line.strip()], width, indent=INDENT * 2))

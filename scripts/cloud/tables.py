@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from scripts import console
@@ -98,6 +98,11 @@ def wrap(text: str, width: int) -> Sequence[str]:
     # A wide character takes two cells, so a text that has any is broken at half the number of characters.
     characters = width if cell_len(text) == len(text) else max(width // 2, 1)
     return textwrap.wrap(text, characters, break_on_hyphens=False) or [""]
+
+
+def shorten(text: str, width: int) -> str:
+    """Return a text that is cut, with an ellipsis, if it is wider."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, max(width - 1, 0)).rstrip()}…"
 
 
 def _side_by_side(cells: Sequence[str], widths: Sequence[int], aligned: Sequence[bool]) -> str:

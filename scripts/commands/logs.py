@@ -11,6 +11,7 @@ COMMAND = Command(
         Option(name="SINCE", meaning="from: an age such as 30m, 6h, 1d or 2w, or a time (default: 1d)", metavar="TIME"),
         Option(name="UNTIL", meaning="until: an age or a time (default: now)", metavar="TIME"),
         Option(name="LIMIT", meaning="rows at most", metavar="NUMBER"),
+        Option(name="DETAILS", meaning="show all that was logged of each failure, and each refusal", is_flag=True),
         *CLOUD,
         JSON,
     ),

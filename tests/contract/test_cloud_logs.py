@@ -428,6 +428,45 @@ FAILED_RUN = [  # the latest first, as the query returns them
 ]
 
 
+def test_a_failure_that_was_logged_three_times_is_one_line() -> None:
+    [failure] = logs.group_failures([{**row, "request": REQUEST} for row in FAILED_RUN])
+    assert logs.sum_up_failure(failure) == (
+        "2026-11-27 10:00:07",
+        "trend",
+        "failed: SettingsError",
+        "invalid settings: MODE=lve: must be one of dry-run, paper, live",
+    )
+
+
+def test_a_timeout_that_only_lambda_has_logged_is_a_line_too() -> None:
+    row = {"@timestamp": "2026-11-27 15:05:00.000", "strategy": "trend", "event": "platform.report", "kind": "timeout"}
+    assert logs.sum_up_failure([row]) == ("2026-11-27 10:05", "trend", "report: timeout", "")
+
+
+def test_all_that_one_run_logged_is_named_in_its_line() -> None:
+    rows = [
+        {"@timestamp": "2026-11-27 15:00:08.000", "event": "held without a stop loss", "symbols": "KO,PEP"},
+        {"@timestamp": "2026-11-27 15:00:07.000", "event": "interrupted", "symbols": "KO", "why": "cut off\nTraceback"},
+    ]
+    assert logs.sum_up_failure(rows)[2:] == ("interrupted, held without a stop loss", "cut off")
+
+
+def test_errors_are_one_line_each_on_a_narrow_terminal_and_all_that_was_logged_with_details(
+    make: Command, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy("trend")
+    put("trend", [*lines, report(status="timeout", duration_ms=300_000, init_ms=None)])
+    on_a_terminal(monkeypatch, 80)
+    _, out, _ = make(QUERY="errors")
+    (table,) = [line for line in out.splitlines() if " trend " in line]
+    assert "1 failure in " in out
+    assert logs.DETAILS_HINT in out
+    assert len(table) <= 80
+    _, whole, _ = make(QUERY="errors", DETAILS="1")
+    assert logs.DETAILS_HINT not in whole
+    assert "\n        cut off\n" in whole
+
+
 def test_a_failure_that_was_logged_three_times_is_one_block() -> None:
     rows = [{**row, "request": REQUEST} for row in FAILED_RUN]
     [failure] = logs.group_failures(rows)
