@@ -9,7 +9,8 @@ import logging
 import os
 import traceback
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -72,6 +73,42 @@ class RedactingFilter(logging.Filter):
             told = _redact_error(error)
             record.exc_info, record.exc_text = (type(told), told, told.__traceback__), None
         return True
+
+
+class HoldingFilter(logging.Filter):
+    """A filter that holds back what some threads log, until it is released: so the order is not that of chance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: dict[str, list[logging.LogRecord]] = {}  # by the thread's name
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Hold back what would reach the handlers that there are now."""
+        handlers = [*logging.getLogger("trader").handlers, *logging.getLogger().handlers]
+        for handler in handlers:
+            handler.addFilter(self)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(self)
+
+    def hold(self, thread_name: str) -> None:
+        """Hold back what a thread logs from now on. No other thread may have its name."""
+        self._held[thread_name] = []
+
+    def release(self, thread_name: str) -> None:
+        """Log what a thread has logged, in the calling thread."""
+        for record in self._held.pop(thread_name, ()):
+            logging.getLogger(record.name).handle(record)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record of such a thread, once for all handlers; let every other one pass."""
+        held = self._held.get(record.threadName or "")
+        if held is not None and record not in held[-1:]:
+            held.append(record)
+        return held is None
 
 
 def keep_secrets(*values: str) -> None:

@@ -1,5 +1,6 @@
 """Parameters in AWS Systems Manager: the secrets behind ssm: references, and the halt switch."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING
@@ -15,9 +16,13 @@ class ParametersError(Exception):
 
 
 class Parameters:
-    """Decrypted parameters by name; each is fetched once per process. The halt switch is read before each order."""
+    """Decrypted parameters by name; each is fetched once per process. The halt switch is read before each order.
+
+    Threads may share it.
+    """
 
     def __init__(self) -> None:
+        self._making_client = threading.Lock()
         self._known: dict[str, str] = {}
         self._cached_client: SSMClient | None = None
 
@@ -58,10 +63,11 @@ class Parameters:
         return {parameter["Name"]: parameter["Value"] for parameter in answer["Parameters"]}
 
     def _client(self) -> "SSMClient":
-        if self._cached_client is None:
-            import boto3  # imported here because a run without AWS does not need it
-            from botocore.config import Config
+        with self._making_client:
+            if self._cached_client is None:
+                import boto3  # imported here because a run without AWS does not need it
+                from botocore.config import Config
 
-            config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3})
-            self._cached_client = boto3.client("ssm", config=config)
-        return self._cached_client
+                config = Config(connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 3})
+                self._cached_client = boto3.client("ssm", config=config)
+            return self._cached_client

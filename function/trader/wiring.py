@@ -29,6 +29,7 @@ from trader.parameters import Parameters
 from trader.prices.base import Coverage, PriceSource
 from trader.prices.file import FilePrices
 from trader.prices.reader import Prices
+from trader.reading import in_turn, side_by_side
 from trader.settings import Settings
 from trader.stages.pipeline import RunServices
 
@@ -159,8 +160,19 @@ def make_services(run: Run, invocation: Invocation, journal: Journal) -> tuple[R
         flows=broker,
         coverage=lambda: _find_coverage(settings, invocation.clock()),
         refuse_account=lambda account: _refuse_account(run, journal, account),
+        # The embedded broker reads a file: threads would save nothing.
+        reading=in_turn if settings.broker is BrokerName.EMBEDDED else side_by_side,
+        prepare_prices=lambda: _prepare_prices(settings),
     )
     return services, broker
+
+
+def _prepare_prices(settings: Settings) -> None:
+    """Import what the first price source needs, while the broker's answers are awaited; no request is sent."""
+    if settings.price_sources[0] is PriceSourceName.YAHOO:
+        from trader.prices.yahoo import prepare_yfinance
+
+        prepare_yfinance()
 
 
 def _refuse_account(run: Run, journal: Journal, account: Account) -> str:

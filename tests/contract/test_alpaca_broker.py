@@ -25,6 +25,7 @@ from trader.broker.base import (
     UnreadablePositionsError,
 )
 from trader.model import Account, BrokerError, Code, OpenOrder, Order, OrderStatus, Position, Side
+from trader.reading import side_by_side
 
 BUY = Order(client_order_id="trend-1-AAPL-buy", symbol="AAPL", side=Side.BUY, quantity=10, price_usd=100)
 SELL = replace(BUY, client_order_id="trend-1-AAPL-sell", side=Side.SELL)
@@ -775,6 +776,28 @@ def test_keys_rotated_a_second_time_are_fetched_again(fake: AlpacaFake) -> None:
     keys.fresh = (fake.key_id, fake.secret)
     broker.account()
     assert keys.calls == [False, True, True]
+
+
+def read_at_once(broker: AlpacaBroker) -> None:
+    """Read clock, account, open orders and positions side by side, and require an answer of each."""
+    with side_by_side() as begin:
+        answers = [begin(broker.clock), begin(broker.account), begin(broker.open_orders), begin(broker.positions)]
+        for answer in answers:
+            answer()
+
+
+def test_reads_side_by_side_fetch_the_keys_once(fake: AlpacaFake) -> None:
+    keys = Keys(("unused", "unused"))
+    fake.key_id, fake.secret = "OLDKEY", "old-secret"
+    read_at_once(AlpacaBroker(client(fake, keys)))
+    assert keys.calls == [False]
+
+
+def test_reads_side_by_side_that_are_all_refused_fetch_fresh_keys_once(fake: AlpacaFake) -> None:
+    keys = Keys((fake.key_id, fake.secret))
+    fake.latency_s = 0.05  # so that all are under way with the old keys
+    read_at_once(AlpacaBroker(client(fake, keys)))
+    assert keys.calls == [False, True]
 
 
 def test_a_refused_order_is_not_taken_for_refused_keys(fake: AlpacaFake) -> None:

@@ -22,6 +22,7 @@ from trader.alpaca.client import (
     RequestLimitError,
 )
 from trader.deadline import ORDER_TIME_S
+from trader.reading import side_by_side
 
 ORDER = {"symbol": "AAPL", "side": "buy", "type": "market", "time_in_force": "day", "qty": "1"}
 BARS = {"symbols": "AAPL", "timeframe": "1Day", "start": "2026-11-20", "end": "2026-11-21"}
@@ -83,6 +84,15 @@ def test_our_own_requests_never_meet_the_limit(fake: AlpacaFake, time: FakeTime)
         client.get("/clock")
     assert len(fake.requests) == 2 * USUAL_LIMIT
     assert sum(time.sleeps_s) == pytest.approx(120, abs=0.1)
+
+
+def test_reads_side_by_side_count_towards_one_limit(fake: AlpacaFake, time: FakeTime) -> None:
+    client = connect(fake, time)
+    for _ in range(USUAL_LIMIT // 4 + 1):
+        with side_by_side() as begin:
+            for answer in [begin(lambda: client.get("/clock")) for _ in range(4)]:
+                answer()
+    assert len(fake.requests) == USUAL_LIMIT + 4, "none was refused and sent again"
 
 
 def test_requests_without_an_answer_count_too(fake: AlpacaFake, time: FakeTime) -> None:

@@ -83,7 +83,7 @@ BUGS = {
     ),
     "the halt switch is not read again before each order": Bug(
         "trader/stages/execution.py",
-        "return self._sender.send(order, self._may_go_on)",
+        "return self._sender.send(order, lambda: next(checks)())",
         "return self._sender.send(order)",
         ["owner: halts after the first order"],
         frozenset({"halted"}),

@@ -6,6 +6,7 @@ accepted, and prefers a token from the environment to the keys that it is given.
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ class AlpacaClient:
     not carried out, so it is sent again, a POST too, after the wait that the answer asks for. No wait is begun that
     would not leave END_TIME_S of the `remaining_s` seconds until the run must end: RequestLimitError is raised instead.
     `clock` and `sleep` are those of these waits only.
+
+    Threads may share a client: its budgets count the requests of all of them, and keys are fetched once for all.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class AlpacaClient:
         self._budgets = {
             url: RequestBudget(first_pause_s=wait_s, clock=clock, sleep=sleep) for url in (base_url, data_url)
         }
+        self._connecting = threading.Lock()
         self._apis: dict[str, _Rest] = {}
         self._refreshed = False
 
@@ -212,24 +216,20 @@ class AlpacaClient:
                 refusal = error
 
     def _send_authorized(self, request: "_Request") -> JsonValue:
+        api = self._connect(request.url)
         try:
-            answer = self._once(request)
+            answer = self._once(api, request)
         except CredentialsError:
-            if self._refreshed:
+            if (renewed := self._renew(api, request.url)) is None:
                 raise
-            self._refreshed = True
-            self._connect(refresh=True)
-            answer = self._once(request)
+            answer = self._once(renewed, request)
         self._refreshed = False
         return answer
 
-    def _once(self, request: "_Request") -> JsonValue:
+    def _once(self, api: "_Rest", request: "_Request") -> JsonValue:
         from alpaca_trade_api.rest import APIError  # costs nothing extra: _connect imports the SDK anyway
 
-        if not self._apis:
-            self._connect(refresh=False)
         call = request.call
-        api = self._apis[request.url]
         self._budgets[request.url].take(request.may_wait_s, call)
         try:
             answer: JsonValue = redact_value(
@@ -249,11 +249,28 @@ class AlpacaClient:
             raise NoAnswerError(f"Alpaca: {call}: an empty answer (no body or null)")
         return answer
 
-    def _connect(self, *, refresh: bool) -> None:
+    def _connect(self, url: str) -> "_Rest":
+        """Return the API at this address; the first call fetches the keys."""
+        with self._connecting:
+            if not self._apis:
+                self._apis = self._fetch_apis(refresh=False)
+            return self._apis[url]
+
+    def _renew(self, refused: "_Rest", url: str) -> "_Rest | None":
+        """Return the API with newer keys than the refused ones, fetched at most once; None if there are none."""
+        with self._connecting:
+            if self._apis[url] is refused:  # otherwise another thread has fetched newer ones in the meantime
+                if self._refreshed:
+                    return None
+                self._refreshed = True
+                self._apis = self._fetch_apis(refresh=True)
+            return self._apis[url]
+
+    def _fetch_apis(self, *, refresh: bool) -> "dict[str, _Rest]":
         key_id, secret = self._credentials(refresh)
         _check_credential("ALPACAUSER", key_id)
         _check_credential("ALPACAPW", secret)
-        self._apis = {url: _rest(url, key_id, secret, self._timeout_s, its) for url, its in self._budgets.items()}
+        return {url: _rest(url, key_id, secret, self._timeout_s, its) for url, its in self._budgets.items()}
 
 
 @dataclass(frozen=True, slots=True)

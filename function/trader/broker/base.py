@@ -102,7 +102,20 @@ class MarketClock:
     now: datetime | None = None  # the broker's time; None if it has no clock of its own
 
 
-class Broker(Protocol):
+class Books(Protocol):
+    """The part of a broker that shows what is held and what is on order."""
+
+    def positions(self) -> Mapping[str, Position]:
+        """Return every holding, by symbol; those that are not in US stocks are marked.
+
+        Raises UnreadablePositionsError, which has the other holdings, if the record of a holding cannot be read.
+        """
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        """Return every open order in US stocks, including the legs of brackets."""
+
+
+class Broker(Books, Protocol):
     """A broker: the state that the pipeline reads, and `submit` and `cancel`, which only three stages may call.
 
     These are settlement, protection and execution. Every method raises BrokerError if it gets no answer or an answer
@@ -114,15 +127,6 @@ class Broker(Protocol):
 
     def account(self) -> Account:
         """Return the account's money and whether it may trade."""
-
-    def positions(self) -> Mapping[str, Position]:
-        """Return every holding, by symbol; those that are not in US stocks are marked.
-
-        Raises UnreadablePositionsError, which has the other holdings, if the record of a holding cannot be read.
-        """
-
-    def open_orders(self) -> tuple[OpenOrder, ...]:
-        """Return every open order in US stocks, including the legs of brackets."""
 
     def orders_of(self, symbols: Sequence[str]) -> Sequence[Order]:
         """Return the latest orders for these symbols, whoever placed them, of every status, with legs.

@@ -31,11 +31,13 @@ def looks(for_s: float) -> Iterator[None]:
 def await_end(orders: Sequence[Order], broker: Broker, for_s: float) -> tuple[Order, ...]:
     """Return the orders as they are once all of them have ended, or once the time is over."""
     now = tuple(orders)
+    if all(order.is_final for order in now):
+        return now
     for _ in looks(for_s):
-        if all(order.is_final for order in now):
-            break
         try:
             now = broker.refresh(now)
+            if all(order.is_final for order in now):  # before the pause, which would be for nothing
+                break
         except BrokerError as error:  # a later look may succeed; until then, what is known is still true
             LOG.warning("orders could not be looked at", extra={"error": str(error)})
     return now

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
-from threading import Event
+from threading import Event, Lock
 from typing import Protocol
 from urllib.parse import quote
 
@@ -228,16 +228,24 @@ class YahooPrices:
 
 def _client() -> _Client:
     """Return yfinance's client, which has a session, a cookie and a crumb for all threads."""
-    _prepare_yfinance()
+    prepare_yfinance()
     from yfinance.data import YfData
 
     client: _Client = YfData()
     return client
 
 
+_PREPARING = Lock()  # one thread may prepare while another one is already asked for prices
+
+
+def prepare_yfinance() -> None:
+    """Import yfinance, and make its files temporary. Another call costs nothing."""
+    with _PREPARING:
+        _prepare_once()
+
+
 @cache
-def _prepare_yfinance() -> None:
-    """Import yfinance, and make its files temporary."""
+def _prepare_once() -> None:
     import yfinance  # takes half a second, so it is imported only when Yahoo's prices are needed
 
     folder = tempfile.mkdtemp(prefix="prophet-trader-yahoo-")  # private to this process: yfinance unpickles its files

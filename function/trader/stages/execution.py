@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import chain, repeat
 
 from trader.broker.base import Broker, OrderId, OrderRejectedError, SharesReservedError
 from trader.broker.sending import Sender
@@ -24,6 +25,7 @@ from trader.model import (
     round_to_tick,
     tick_usd,
 )
+from trader.reading import Begin, Reading, in_turn
 from trader.settings import Settings
 
 FILL_TIME_S = 10.0
@@ -32,14 +34,18 @@ FILL_TIME_S = 10.0
 FREE_TIME_S = 20.0
 """How long the shares of a canceled bracket may take to become free."""
 
-SALE_REQUESTS = 12
+SALE_REQUESTS = 15
 """The requests that a sale may need from its first look at the account until it is accepted."""
 
-BUY_REQUESTS = 5
-"""The requests that a buy may need."""
+BUY_REQUESTS = 8
+"""The requests that a buy may need, if all that it reads has to be read again."""
 
 PRICES_AGE_S = 30.0
 """The age up to which the latest trades are good for another buy."""
+
+
+type BeginGates = Callable[[Begin], Callable[[], None]]
+"""Begins the reads that tell whether the run may go on, and returns the check, which raises an error to end the run."""
 
 
 def plan(targets: Sequence[Target], slot: datetime, settings: Settings) -> tuple[Order, ...]:
@@ -84,23 +90,25 @@ def place(
     deadline: Deadline,
     *,
     max_drift_fraction: float,
-    may_go_on: Callable[[], None] = lambda: None,
+    begin_gates: BeginGates = lambda _: lambda: None,
     require_timely: Callable[[], None] = lambda: None,
+    reading: Reading = in_turn,
 ) -> Iterator[Order | Denial]:
     """Place each order once, in the given sequence, and yield its result.
 
-    `may_go_on` is called right before a buy is sent and before a sale is begun, and `require_timely`, which costs no
+    The gates are checked right before a buy is sent and before a sale is begun, and `require_timely`, which costs no
     request, before each further step of a sale; they raise an error to end the run. The symbol's open orders and its
     position are read again right before each order: the decision is minutes old by then, and another run, a bracket's
-    leg or the owner may have traded. A buy whose latest trade differs from the price of the decision by more than
-    `max_drift_fraction` is refused.
+    leg or the owner may have traded. `reading` says whether all this is read side by side; the orders are sent one by
+    one in any case, each after its own reads. A buy whose latest trade differs from the price of the decision by more
+    than `max_drift_fraction` is refused.
 
     A refusal concerns only its own order, unless its reason is the account or the moment: then nothing further is sent.
     Once a sale has failed after its bracket was canceled, no other bracket is canceled in that run.
     An order whose state cannot be determined is yielded as `unknown`, and the error then ends the run, because no
     further order is safe with such a broker.
     """
-    placement = _Placement(orders, broker, deadline, max_drift_fraction, may_go_on, require_timely)
+    placement = _Placement(orders, broker, deadline, max_drift_fraction, begin_gates, require_timely, reading)
     for order in orders:
         yield from placement.place(order)
 
@@ -143,15 +151,17 @@ class _Placement:
         broker: Broker,
         deadline: Deadline,
         max_drift_fraction: float,
-        may_go_on: Callable[[], None],
+        begin_gates: BeginGates,
         require_timely: Callable[[], None],
+        reading: Reading,
     ) -> None:
         self._buys = [order.symbol for order in orders if order.side is Side.BUY]
         self._broker = broker
         self._deadline = deadline
         self._max_drift_fraction = max_drift_fraction
-        self._may_go_on = may_go_on
+        self._begin_gates = begin_gates
         self._require_timely = require_timely
+        self._reading = reading
         self._sender = Sender(broker, deadline)
         self._sales: list[Order] = []  # accepted, and not known to be filled
         self._obstacle = ""  # why nothing further is sent
@@ -204,23 +214,38 @@ class _Placement:
         self._broker.reserve_requests(BUY_REQUESTS)
         has_stop_after = order.stop_loss_usd is not None and not order.is_bracket
         self._require_time(ORDER_TIME_S * (2 if has_stop_after else 1))
-        self._require_price(order)
-        if self._read_open_orders(order.symbol):
-            raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
-        position = self._broker.positions().get(order.symbol)
-        if position and position.quantity:
-            raise OrderRejectedError("the symbol is held now", Code.POSITION_CAP)
-        return self._sender.send(order, self._may_go_on)
+        are_old = time.monotonic() - self._priced_at > PRICES_AGE_S
+        if not are_old:
+            self._require_price(order)  # before anything is read for it
+        with self._reading() as begin:
+            prices = begin(lambda: self._broker.latest_prices_usd(self._buys)) if are_old else None
+            open_orders, positions = begin(self._broker.open_orders), begin(self._broker.positions)
+            checks = chain([self._begin_gates(begin)], repeat(self._pass_gates))  # again before another attempt
+            if prices:
+                self._note_prices(prices)
+                self._require_price(order)
+            if any(each.symbol == order.symbol for each in open_orders()):
+                raise OrderRejectedError("another order for this symbol is open now", Code.OPEN_ORDER_PENDING)
+            position = positions().get(order.symbol)
+            if position and position.quantity:
+                raise OrderRejectedError("the symbol is held now", Code.POSITION_CAP)
+            return self._sender.send(order, lambda: next(checks)())
+
+    def _pass_gates(self) -> None:
+        with self._reading() as begin:
+            self._begin_gates(begin)()
+
+    def _note_prices(self, read: Callable[[], Mapping[str, float]]) -> None:
+        """Note the latest trades, which one request returns for all buys."""
+        self._prices_usd, self._prices_error = {}, ""
+        try:
+            self._prices_usd = read()
+        except BrokerError as error:  # the next buy would wait for the same answer
+            self._prices_error = str(error)
+        self._priced_at = time.monotonic()
 
     def _require_price(self, order: Order) -> None:
-        """Compare the decision with the latest trade, which one request returns for all buys."""
-        if time.monotonic() - self._priced_at > PRICES_AGE_S:
-            self._prices_usd, self._prices_error = {}, ""
-            try:
-                self._prices_usd = self._broker.latest_prices_usd(self._buys)
-            except BrokerError as error:  # the next buy would wait for the same answer
-                self._prices_error = str(error)
-            self._priced_at = time.monotonic()
+        """Compare the decision with the latest trade."""
         if self._prices_error:
             words = f"the latest trade cannot be compared with the price of the decision: {self._prices_error}"
             raise OrderRejectedError(words, Code.STALE_PRICE)
@@ -242,10 +267,7 @@ class _Placement:
         bracket reserves the shares, it makes way.
         """
         self._broker.reserve_requests(SALE_REQUESTS)  # first, because it may take a minute
-        self._may_go_on()
-        self._require_time(ORDER_TIME_S + FREE_TIME_S)
-        open_orders = self._read_open_orders()
-        positions = self._broker.positions()
+        open_orders, positions = self._read_for_sale()
         self._require_earlier_sales(open_orders, positions)
         others = [each for each in open_orders if each.symbol == order.symbol]
         exits = [each for each in others if each.is_leg]
@@ -266,6 +288,15 @@ class _Placement:
             sold = self._release_and_sell(sale, exits)
         self._sales.append(sold)
         return sold
+
+    def _read_for_sale(self) -> tuple[Sequence[OpenOrder], Mapping[str, Position]]:
+        """Return the open orders and the holdings, if the gates and the time that is left allow a sale."""
+        with self._reading() as begin:
+            pass_gates = self._begin_gates(begin)
+            open_orders, positions = begin(self._broker.open_orders), begin(self._broker.positions)
+            pass_gates()
+            self._require_time(ORDER_TIME_S + FREE_TIME_S)
+            return open_orders(), positions()
 
     def _release_and_sell(self, sale: Order, exits: Sequence[OpenOrder]) -> Order:
         """Cancel what reserves the shares, and sell them as soon as they are free.
@@ -311,9 +342,6 @@ class _Placement:
                 raise OrderRejectedError(words, is_general=True)
 
     # --- both ------------------------------------------------------------------------------------------------------
-
-    def _read_open_orders(self, symbol: str = "") -> list[OpenOrder]:
-        return [each for each in self._broker.open_orders() if symbol in ("", each.symbol)]
 
     def _require_time(self, needed_s: float) -> None:
         if (left_s := self._deadline.remaining_s()) < needed_s:

@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from operator import itemgetter
 
 from trader.alpha.base import AlphaModel, RuleError, View
-from trader.broker.base import Broker, CashFlow, CashFlows, MarketClock, OrderHistory, OrderId
+from trader.broker.base import Books, Broker, CashFlow, CashFlows, MarketClock, OrderHistory, OrderId
 from trader.codec import encode
 from trader.deadline import ORDER_TIME_S, Deadline
 from trader.forecasting.base import Forecaster, Forecasts
@@ -27,9 +27,11 @@ from trader.model import (
     Direction,
     Insight,
     Observation,
+    OpenOrder,
     Order,
     OrderStatus,
     Outcome,
+    Position,
     RunStopped,
     Side,
     Sizing,
@@ -39,6 +41,7 @@ from trader.prices.base import Coverage
 from trader.prices.reader import Prices
 from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress
+from trader.reading import Begin, Reading, in_turn
 from trader.settings import Settings
 from trader.stages import execution, portfolio, protection, risk, settlement, universe
 
@@ -88,6 +91,8 @@ class RunServices:
     flows: CashFlows | None = None  # None if nothing is paid in or out
     coverage: Callable[[], Coverage | None] = lambda: None  # what the only price source has, if it knows that
     refuse_account: Callable[[Account], str] = lambda _: ""  # why it is another strategy's; empty if it is not
+    reading: Reading = in_turn  # how the broker and the halt switch are read
+    prepare_prices: Callable[[], None] = lambda: None  # imports what the price sources need; sends no request
 
     @property
     def decision_deadline(self) -> Deadline:
@@ -101,9 +106,10 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
     The caller has claimed the slot. Raises RunStopped if a gate is closed. Earlier orders are settled and the holdings
     protected whether the gates are open or not, and the holdings again after the last order.
     """
-    holdings = prepare(services, run)
-    with run.time_stage("observe"):
-        run.observation = observe(services, run, holdings)
+    with services.reading() as begin:
+        holdings, account = prepare(services, run, begin)
+        with run.time_stage("observe"):
+            run.observation = observe(services, run, holdings, account)
     with run.time_stage("forecast"):
         forecasts = services.forecaster.forecast(run.observation.closes, services.decision_deadline, services.progress)
     with run.time_stage("decide"):
@@ -122,17 +128,55 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
     return outcome(run, run.observation, run.decision)
 
 
-def prepare(services: RunServices, run: Run) -> protection.Holdings:
+@dataclass(slots=True)
+class _BooksAtFirst:
+    """The broker's books as the beginning of a run reads them: beside what does not depend on them.
+
+    The holdings are read only after the open orders: an order that is filled in between is then in both, and not in
+    neither. The account, which shows what orders did to its money, is read beside the holdings.
+    """
+
+    broker: Broker
+    begin: Begin
+    is_account_wanted: bool = False
+    orders: Callable[[], tuple[OpenOrder, ...]] | None = field(default=None, init=False)  # begun, not yet asked for
+    account: Callable[[], Account] | None = field(default=None, init=False)  # begun with the latest holdings
+
+    def begin_open_orders(self) -> None:
+        self.orders = self.begin(self.broker.open_orders)
+
+    def open_orders(self) -> tuple[OpenOrder, ...]:
+        begun, self.orders = self.orders, None
+        return begun() if begun else self.broker.open_orders()
+
+    def positions(self) -> Mapping[str, Position]:
+        if self.is_account_wanted:
+            self.account = self.begin(self.broker.account)
+        return self.broker.positions()
+
+    def read_account(self) -> Account:
+        begun, self.account = self.account, None
+        return begun() if begun else self.broker.account()
+
+
+def prepare(services: RunServices, run: Run, begin: Begin) -> tuple[protection.Holdings, Callable[[], Account]]:
     """Settle and protect, then raise the error of the first stage that failed; a closed gate comes before the others.
 
-    Only a failure of the other stages comes before a closed market, because that is no alarm. Each stage is run
-    whatever happened to the one before. So a broken clock, a halt or a closed market keeps the bot from trading, but
-    not from looking after what it holds.
+    Return the holdings, and the function that returns the account. Only a failure of the other stages comes before a
+    closed market, because that is no alarm. Each stage is run whatever happened to the one before. So a broken clock, a
+    halt or a closed market keeps the bot from trading, but not from looking after what it holds.
     """
     failure: Exception | None = None
     holdings = protection.Holdings()
+    books = _BooksAtFirst(services.broker, begin)
     with run.time_stage("gates"):
-        closed = find_closed_gate(services, run)
+        pass_gates = begin_gates(services, run, begin)
+        if not run.unsettled:  # otherwise settling may cancel some
+            books.begin_open_orders()
+        closed = find_closed_gate(pass_gates)
+    if not closed:
+        books.is_account_wanted = True
+        begin(services.prepare_prices)
     with run.time_stage("settle"):
         try:
             settle(services, run)
@@ -140,7 +184,7 @@ def prepare(services: RunServices, run: Run) -> protection.Holdings:
             failure = error
     with run.time_stage("protect"):
         try:
-            holdings = protect(services, run, closed)
+            holdings = protect(services, run, closed, books)
         except Exception as error:
             failure = failure or error
     if closed and failure:
@@ -149,18 +193,20 @@ def prepare(services: RunServices, run: Run) -> protection.Holdings:
             raise failure from closed  # a closed market is no reason to be silent about it; a halt has its own alarm
     if closed or failure:
         raise closed or failure  # type: ignore[misc]  # one of them is an error
-    return holdings
+    return holdings, books.read_account
 
 
 def guard(services: RunServices, run: Run) -> None:
     """Protect the holdings, and do nothing else: for a run that cannot trade."""
-    protect(services, run, find_closed_gate(services, run))
+    with services.reading() as begin:
+        closed = find_closed_gate(begin_gates(services, run, begin))
+    protect(services, run, closed)
 
 
-def find_closed_gate(services: RunServices, run: Run) -> Exception | None:
+def find_closed_gate(pass_gates: Callable[[], None]) -> Exception | None:
     """Return why the run may not trade: a closed gate, or the error with which the gates could not be checked."""
     try:
-        pass_gates(services, run)
+        pass_gates()
     except Exception as error:
         return error
     return None
@@ -180,7 +226,9 @@ def settle(services: RunServices, run: Run) -> None:
         )
 
 
-def protect(services: RunServices, run: Run, closed: Exception | None = None) -> protection.Holdings:
+def protect(
+    services: RunServices, run: Run, closed: Exception | None = None, books: Books | None = None
+) -> protection.Holdings:
     """Protect the holdings, and note those that are not protected. `closed` is the gate that is closed, if one is.
 
     A halt holds all stops back, but for those of what this run has bought: it finishes what it has begun.
@@ -188,7 +236,10 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
     is_halted = isinstance(closed, RunStopped) and closed.code is Code.HALTED
     held_back = f"trading is halted ({closed})" if is_halted else "MODE=dry-run" if run.is_dry else ""
     planned = services.orders.planned_orders if services.orders else None
-    look = partial(protection.protect, run, services.broker, services.deadline, is_open=closed is None, planned=planned)
+    is_open = closed is None
+    look = partial(
+        protection.protect, run, services.broker, services.deadline, is_open=is_open, planned=planned, books=books
+    )
     try:
         bought = {order.symbol for order in run.placed if order.side is Side.BUY}
         holdings = look(held_back=held_back, finishing=bought if is_halted else ())
@@ -204,15 +255,24 @@ def protect(services: RunServices, run: Run, closed: Exception | None = None) ->
     return holdings
 
 
-def pass_gates(services: RunServices, run: Run) -> None:
+def begin_gates(services: RunServices, run: Run, begin: Begin) -> Callable[[], None]:
+    """Begin to read the halt switch and the clock, and return the function that checks them: see `check_gates`.
+
+    Called at the start, before each buy is sent and before each sale is begun.
+    """
+    return partial(check_gates, services, run, begin(services.read_halt_reason), begin(services.broker.clock))
+
+
+def check_gates(
+    services: RunServices, run: Run, read_halt_reason: Callable[[], str], read_clock: Callable[[], MarketClock]
+) -> None:
     """Raise RunStopped if trading is halted, the market is closed, or the run is too old.
 
-    Called at the start, before each buy is sent and before each sale is begun. Raises BrokerError if the broker's clock
-    and this machine's contradict each other.
+    Raises BrokerError if the broker's clock and this machine's contradict each other.
     """
-    if halted := services.read_halt_reason():
+    if halted := read_halt_reason():
         raise RunStopped(Code.HALTED, halted)
-    clock = services.broker.clock()
+    clock = read_clock()
     compare_clocks(services, run, clock)
     if clock.is_open and clock.closes_in_s < 0:
         over = f"the session ended {-clock.closes_in_s:.0f} s ago by this machine's clock"
@@ -254,12 +314,14 @@ def require_timely(run: Run, now: datetime) -> None:
         raise RunStopped(Code.OUT_OF_TIME, f"{words} {MAX_AGE.seconds // 60}; the machine may have been asleep")
 
 
-def observe(services: RunServices, run: Run, holdings: protection.Holdings) -> Observation:
+def observe(
+    services: RunServices, run: Run, holdings: protection.Holdings, read_account: Callable[[], Account]
+) -> Observation:
     """Read all inputs of the decisions: the account, the day's ranking, and the closes of the chosen and held symbols.
 
     Raises RunStopped if the account is blocked, or another strategy's.
     """
-    account = services.broker.account()
+    account = read_account()
     seen_at = services.present() if services.present else run.now
     if account.blocked:
         raise RunStopped(Code.ACCOUNT_BLOCKED, account.blocked)
@@ -518,7 +580,6 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
     The holdings are protected even if an order ends the run with an error, which is then raised.
     """
     planned = len(decision.orders)
-    may_go_on = partial(pass_gates, services, run)  # trading may be halted, or the market close, between two orders
     present = services.present or (lambda: run.now)
     try:
         with run.time_stage("place"):
@@ -527,8 +588,9 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
                 services.broker,
                 services.deadline,
                 max_drift_fraction=run.settings.max_price_drift_fraction,
-                may_go_on=may_go_on,
+                begin_gates=partial(begin_gates, services, run),  # trading may be halted between two orders
                 require_timely=lambda: require_timely(run, present()),
+                reading=services.reading,
             )
             for done in placing:
                 note(run, done)

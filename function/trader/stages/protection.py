@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import ROUND_FLOOR
 
 from trader.broker.base import (
+    Books,
     Broker,
     OrderId,
     OrderRejectedError,
@@ -96,14 +97,15 @@ def protect(
     is_open: bool,
     planned: Plans | None = None,
     finishing: Collection[str] = (),
+    books: Books | None = None,
 ) -> Holdings:
     """Look at every holding, and place a stop for the shares that the bot bought and that have none.
 
     If the price is already at or below the stop, the shares are sold. `held_back` is the reason why nothing may be
     placed, but for the stops of the symbols in `finishing`; empty if orders may be placed. `is_open` is False while
     the market is closed: then nothing is sold at the market. `planned` is asked for the stop of a buy without a bracket
-    that has had none yet. Each order is noted in `run` as soon as it is placed, and at the end what has no working
-    stop.
+    that has had none yet. `books` reads the open orders and the holdings; None if the broker does. Each order is noted
+    in `run` as soon as it is placed, and at the end what has no working stop.
 
     An entry or sale that an earlier slot of the strategy left open is canceled before, whatever is held back: the
     journal may not know of it. Only a dry run leaves it open.
@@ -113,10 +115,11 @@ def protect(
     before that.
     """
     settings = run.settings
-    holdings = _read(run, broker)
+    books = books or broker
+    holdings = _read(run, books)
     if not run.is_dry and (old := _find_old(holdings.open_orders, settings.strategy, run.slot)):
         _cancel(old, broker, settings.strategy)
-        holdings = _read(run, broker)
+        holdings = _read(run, books)
     run.unprotected.clear()
     if settings.stop_loss_fraction and (bare := _find_bare(run, holdings)):
         rights = _Rights(held_back=held_back, finishing=finishing, is_open=is_open)
@@ -375,19 +378,19 @@ def _has_begun_sale(run: Run, symbol: str) -> bool:
 # --- with the broker -----------------------------------------------------------------------------------------------
 
 
-def _read(run: Run, broker: Broker) -> Holdings:
+def _read(run: Run, books: Books) -> Holdings:
     """Read the open orders and the holdings. If only the orders cannot be read, no holding is known to be protected."""
     # The orders are read first: one that is filled in between is then in both, and not in neither.
     try:
-        open_orders = broker.open_orders()
+        open_orders = books.open_orders()
     except BrokerError as error:
         reason = f"the open orders cannot be read: {error}"
-        for symbol in broker.positions() if run.settings.stop_loss_fraction else ():
+        for symbol in books.positions() if run.settings.stop_loss_fraction else ():
             run.unprotected[symbol] = Unprotected(symbol=symbol, reason=reason, is_ours=True)
         raise
     fault = None
     try:
-        positions = broker.positions()
+        positions = books.positions()
     except UnreadablePositionsError as error:
         positions, fault = error.positions, error
     vanished = run.held.keys() - positions.keys() - (fault.faults.keys() if fault else set())

@@ -54,6 +54,13 @@ def test_many_orders_cost_one_request_a_look(time: FakeTime, broker: DirectBroke
     assert len(broker.alpaca.asked("GET")) == 1
 
 
+def test_nothing_is_waited_for_once_all_orders_have_ended(time: FakeTime, broker: DirectBroker) -> None:
+    order = broker.submit(buy("A"))
+    broker.alpaca.fill_waiting()
+    await_end([order], broker, 10.0)
+    assert time.sleeps_s == []
+
+
 def test_an_order_that_does_not_end_is_returned_as_it_is(time: FakeTime, broker: DirectBroker) -> None:
     order = broker.submit(buy("A"))
     assert statuses(await_end([order], broker, 10.0)) == [OrderStatus.NEW]

@@ -89,7 +89,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(
     orders: Sequence[Order], books: Books, deadline: Deadline, may_go_on: Callable[[], None] = lambda: None
 ) -> Iterator[Order | Denial]:
-    return place(orders, books, deadline, max_drift_fraction=0.01, may_go_on=may_go_on)
+    return place(orders, books, deadline, max_drift_fraction=0.01, begin_gates=lambda _: may_go_on)
 
 
 def placed(books: Books, *orders: Order, deadline: Deadline | None = None) -> list[Order | Denial]:
