@@ -42,7 +42,8 @@ def collect(panel: Panel, options: Options) -> Answers:
     times = span(panel, options)
     blocks = Blocks(panel, options, times)
     symbols = list(panel.close.columns)
-    tasks = [blocks.task(some, block) for block in range(len(blocks)) for some in blocks.groups(symbols)]
+    groups = blocks.groups(symbols)
+    tasks = [blocks.task(blocks.whole(some, block)) for block in range(len(blocks)) for some in groups]
     with _fallback(keep):
         for task in [*tasks, *scoring.sample_tasks(panel, options, times)]:
             compute(task)

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import batched
 
@@ -23,11 +24,24 @@ from trader.settings import Settings
 BLOCK_BARS = {Engine.PROPHET: 10, Engine.MAP: 250}
 """The number of bars computed at once, by engine: enough to make the cost of transfer between processes negligible."""
 
+AHEAD_BARS = {Engine.PROPHET: 5, Engine.MAP: 15}
+"""For how many bars after one a symbol's forecasts are made with those of the bar, by engine.
+
+A symbol that is no longer among the best performers is judged as long as it is held. Its forecasts are made in vain if
+it is not held, and with those of few others if it is held for longer, which costs more.
+"""
+
 MAX_TOGETHER = 10
-"""Maximum number of symbols that one task of the map engine fits; small enough to keep several workers busy."""
+"""Maximum number of symbols that one task of the map engine fits at all bars of a block.
+
+Small enough to keep several workers busy.
+"""
 
 BLOCKS_AHEAD = 3
 """The number of blocks that are computed ahead of the current one."""
+
+type Rows = Mapping[str, Sequence[int]]
+"""The rows of the calendar at which a forecast is asked for, by symbol."""
 
 
 def find_spec(settings: Settings) -> ForecastSpec | None:
@@ -58,7 +72,7 @@ class OtherPricesError(AssertionError):
 
 
 class Blocks:
-    """The traded bars, divided into blocks, and the task for each symbol and block."""
+    """The traded bars, divided into blocks, and the tasks for the forecasts in them."""
 
     def __init__(
         self, panel: Panel, options: Options, times: Sequence[datetime], spec: ForecastSpec | None = None
@@ -71,47 +85,74 @@ class Blocks:
         self._size = self._key.refit_every_bars * max(1, BLOCK_BARS[self._key.engine] // self._key.refit_every_bars)
         self._times: list[datetime] = pd.DatetimeIndex(close.index).to_pydatetime().tolist()
         self._is_priced = close.notna().to_numpy()
-        self._counts = self._is_priced.cumsum(axis=0)
         self._column = {symbol: number for number, symbol in enumerate(close.columns)}
-        self._chosen = _predict_chosen(close, options.settings, membership.find_members(panel))
+        chosen = _predict_chosen(close, options.settings, membership.find_members(panel))
+        chosen[: self._start] = False
+        self._is_likely = _extend(chosen, AHEAD_BARS[self._key.engine]) & self._is_priced
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
 
+    def row(self, time: datetime) -> int:
+        """Return the row of a bar."""
+        return int(self._close.index.searchsorted(time))
+
     def of(self, time: datetime) -> int:
         """Return the block of a bar."""
-        return (int(self._close.index.searchsorted(time)) - self._start) // self._size
+        return (self.row(time) - self._start) // self._size
 
-    def likely(self, block: int) -> list[str]:
-        """Return the symbols likely to be among the best performers at some bar; a wrong guess only costs time."""
-        rows = range(self._first(block), self._end(block))
-        return [symbol for symbol, number in self._column.items() if self._chosen[rows, number].any()]
+    def time(self, row: int) -> datetime:
+        """Return the start of the bar at a row."""
+        return self._times[row]
+
+    def likely(self, block: int, known: Container[tuple[str, datetime]] = ()) -> list[Rows]:
+        """Return the forecasts of a block that are likely to be asked for and not `known`, in pieces of even size.
+
+        They are those of the symbols that are among the best performers at a bar, for that bar and the AHEAD_BARS
+        after it, as the symbol may be held. A wrong guess only costs time.
+        """
+        first, end = self._first(block), self._end(block)
+        found: dict[str, list[int]] = {}
+        for number in np.flatnonzero(self._is_likely[first:end].any(axis=0)).tolist():
+            symbol = str(self._close.columns[number])
+            rows = (np.flatnonzero(self._is_likely[first:end, number]) + first).tolist()
+            if new := [row for row in rows if (symbol, self._times[row]) not in known]:
+                found[symbol] = new
+        return self._divide(found)
+
+    def following(self, symbol: str, row: int, known: Container[tuple[str, datetime]] = ()) -> Rows:
+        """Return the forecasts of a symbol at a row and the AHEAD_BARS after it that are not `known`."""
+        end = min(row + AHEAD_BARS[self._key.engine] + 1, self._start + self._count)
+        rows = (np.flatnonzero(self._is_priced[row:end, self._column[symbol]]) + row).tolist()
+        return {symbol: [each for each in rows if (symbol, self._times[each]) not in known]}
 
     def groups(self, symbols: Sequence[str]) -> list[tuple[str, ...]]:
         """Group symbols that are best computed together; for Prophet, each symbol is its own group."""
         return list(batched(symbols, 1 if self._key.engine is Engine.PROPHET else MAX_TOGETHER, strict=False))
 
-    def task(
-        self,
-        symbols: Sequence[str],
-        block: int,
-        first: datetime | None = None,
-        known: Container[tuple[str, datetime]] = (),
-    ) -> Task:
-        """Return the task for some symbols in a block, from the bar `first` on (by default, the block's first bar).
+    def whole(self, symbols: Sequence[str], block: int) -> Rows:
+        """Return all forecasts of some symbols in a block."""
+        rows = np.arange(self._first(block), self._end(block))
+        return {symbol: rows[self._is_priced[rows, self._column[symbol]]].tolist() for symbol in symbols}
 
-        It leaves out what is `known`.
-        """
-        first_row = self._first(block) if first is None else int(self._close.index.searchsorted(first))
-        rows = {
-            symbol: [
-                row
-                for row in range(first_row, self._end(block))
-                if self._is_priced[row, self._column[symbol]] and (symbol, self._times[row]) not in known
-            ]
-            for symbol in symbols
-        }
+    def task(self, rows: Rows) -> Task:
+        """Return the task for the forecasts of some symbols at some rows."""
         return self._task({symbol: [(row, self._fit_row(row)) for row in each] for symbol, each in rows.items()})
+
+    def _divide(self, rows: dict[str, list[int]]) -> list[Rows]:
+        """Divide the forecasts of a block into tasks; for Prophet, each symbol is its own task."""
+        if self._key.engine is Engine.PROPHET:
+            return [{symbol: each} for symbol, each in rows.items()]
+        pieces: list[dict[str, list[int]]] = []
+        size = MAX_TOGETHER * self._size
+        left = 0
+        for symbol, each in rows.items():
+            if len(each) > left:
+                pieces.append({})
+                left = size
+            pieces[-1][symbol] = each
+            left -= len(each)
+        return list(pieces)
 
     def sample(self, pairs: Iterable[tuple[datetime, str]]) -> list[Task]:
         """Return the tasks for single bars of symbols, each fitted at its own bar."""
@@ -139,8 +180,8 @@ class Blocks:
 
     def _first_row(self, symbol: str, fit_row: int) -> int:
         """Return the row of the first of the bars to which a model is fitted at a row."""
-        counts = self._counts[: fit_row + 1, self._column[symbol]]
-        return int(np.searchsorted(counts, counts[-1] - self._key.history_bars, side="right"))
+        (rows,) = np.nonzero(self._is_priced[: fit_row + 1, self._column[symbol]])
+        return int(rows[-self._key.history_bars :][0]) if len(rows) else 0
 
     def _first(self, block: int) -> int:
         return max(0, self._start + block * self._size)
@@ -163,12 +204,18 @@ def _predict_chosen(
     return chosen
 
 
+def _extend(chosen: NDArray[np.bool_], bars: int) -> NDArray[np.bool_]:
+    """Return, by bar and symbol, whether a symbol is chosen at the bar or at one of so many before it."""
+    since = np.where(chosen, np.arange(len(chosen))[:, np.newaxis], -bars - 1)
+    return np.arange(len(chosen))[:, np.newaxis] - np.maximum.accumulate(since, axis=0) <= bars
+
+
 def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Task]:
-    """Return independent tasks for all forecasts that a backtest over these bars is likely to request."""
+    """Return independent tasks for the forecasts that a backtest over these bars is likely to request."""
     if find_spec(options.settings) is None:
         return []
     blocks = Blocks(panel, options, times)
-    return [blocks.task(some, block) for block in range(len(blocks)) for some in blocks.groups(blocks.likely(block))]
+    return [blocks.task(rows) for block in range(len(blocks)) for rows in blocks.likely(block)]
 
 
 def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes]) -> Forecasts:
@@ -180,6 +227,17 @@ def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes])
         forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
         denials=tuple(each for each in outcomes if isinstance(each, Denial)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """What is in one container or in the other."""
+
+    one: Container[tuple[str, datetime]]
+    other: Container[tuple[str, datetime]]
+
+    def __contains__(self, each: object) -> bool:
+        return each in self.one or each in self.other
 
 
 class TableForecaster:
@@ -199,9 +257,12 @@ class TableForecaster:
     ) -> None:
         """Prepare forecasts for the traded bars, which start at `times`; `table` has the forecasts already known."""
         self._blocks = Blocks(panel, options, times)
-        self._table = dict(table or {})
+        self._engine = options.settings.engine
+        self._table: Table = dict(table or {})
         self._executor = executor
-        self._submitted: dict[tuple[str, int], Future[Table]] = {}
+        self._futures: dict[tuple[str, datetime], Future[Table]] = {}
+        self._known: Container[tuple[str, datetime]] = _Either(self._table, self._futures)
+        self._begun = 0  # the number of blocks that were handed to the executor
 
     def forecast(
         self,
@@ -211,37 +272,55 @@ class TableForecaster:
     ) -> Forecasts:
         """Return the forecasts for the last bar of each series; see Forecaster."""
         wanted = {symbol: series.index[-1].to_pydatetime() for symbol, series in closes.items()}
-        missing = [symbol for symbol, time in wanted.items() if (symbol, time) not in self._table]
-        if self._executor is None:
-            for time in sorted({wanted[symbol] for symbol in missing}):
-                some = [symbol for symbol in missing if wanted[symbol] == time]
-                for group in self._blocks.groups(some):
-                    self._learn(compute(self._blocks.task(group, self._blocks.of(time), time)))
-        elif wanted:
+        if self._executor is not None and wanted:
             self._look_ahead(self._executor, self._blocks.of(max(wanted.values())))
-            for symbol in missing:
-                self._submit(self._executor, [symbol], self._blocks.of(wanted[symbol]))
-            for future in {self._submitted[symbol, self._blocks.of(wanted[symbol])] for symbol in missing}:
-                self._learn(future.result())
-        return collect([self._table[each] for each in wanted.items()], closes)
+        missing: dict[datetime, list[str]] = {}
+        for symbol, time in wanted.items():
+            if (symbol, time) not in self._known:
+                missing.setdefault(time, []).append(symbol)
+        for time, symbols in missing.items():
+            self._begin(symbols, time)
+        return collect([self._take(each) for each in wanted.items()], closes)
 
     def close(self) -> None:
         """Cancel computations that are no longer needed."""
-        for future in self._submitted.values():
+        for future in self._futures.values():
             future.cancel()
+
+    def _take(self, each: tuple[str, datetime]) -> Forecast | Denial:
+        if future := self._futures.get(each):
+            self._learn(future.result())
+        return self._table[each]
 
     def _learn(self, computed: Table) -> None:
         """Add new forecasts; existing ones are kept."""
         for each, outcome in computed.items():
+            self._futures.pop(each, None)
             self._table.setdefault(each, outcome)
 
     def _look_ahead(self, executor: Executor, block: int) -> None:
-        for ahead in range(block, min(block + BLOCKS_AHEAD + 1, len(self._blocks))):
-            if not any(each == ahead for _, each in self._submitted):
-                self._submit(executor, self._blocks.likely(ahead), ahead)
+        """Begin the blocks after the current one that are not begun."""
+        for ahead in range(max(block, self._begun), min(block + BLOCKS_AHEAD + 1, len(self._blocks))):
+            for rows in self._blocks.likely(ahead, self._table):
+                self._submit(executor, rows)
+            self._begun = ahead + 1
 
-    def _submit(self, executor: Executor, symbols: Iterable[str], block: int) -> None:
-        new = [symbol for symbol in symbols if (symbol, block) not in self._submitted]
-        for group in self._blocks.groups(new):
-            future = executor.submit(compute, self._blocks.task(group, block, known=self._table))
-            self._submitted |= {(symbol, block): future for symbol in group}
+    def _begin(self, symbols: Sequence[str], time: datetime) -> None:
+        """Begin the forecasts of a bar that were not foreseen, with those of the next bars, which are then likely too.
+
+        The map engine makes them at once: in an executor, they would wait for all that was foreseen.
+        """
+        row = self._blocks.row(time)
+        if self._engine is Engine.PROPHET and self._executor is not None:
+            for symbol in symbols:
+                self._submit(self._executor, self._blocks.following(symbol, row, self._known))
+            return
+        for group in self._blocks.groups(symbols):
+            rows: dict[str, Sequence[int]] = {symbol: [row] for symbol in group}
+            if self._engine is Engine.MAP:
+                rows = {symbol: self._blocks.following(symbol, row, self._known)[symbol] for symbol in group}
+            self._learn(compute(self._blocks.task(rows)))
+
+    def _submit(self, executor: Executor, rows: Rows) -> None:
+        future = executor.submit(compute, self._blocks.task(rows))
+        self._futures |= {(symbol, self._blocks.time(row)): future for symbol, each in rows.items() for row in each}

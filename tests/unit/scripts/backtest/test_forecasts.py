@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from scripts.backtest import forecasts
-from scripts.backtest.compute import Table, compute
+from scripts.backtest.compute import Table, Task, compute
 from scripts.backtest.model import BacktestError, Options, Panel
 from tests.builders import daily, settings
 from trader.deadline import Deadline
@@ -59,6 +59,11 @@ def bots(prices: Panel, chosen: Options, symbol: str, at: datetime) -> Forecast 
     made = make_forecaster(chosen.settings).forecast({symbol: window}, Deadline.never())
     (only,) = made.forecasts or made.denials
     return replace(only, line=()) if isinstance(only, Forecast) else only
+
+
+def list_asked(task: Task) -> list[tuple[str, datetime]]:
+    """Return the symbol and the bar of each forecast of a task."""
+    return [(symbol, task.closes.index[row]) for symbol, bars in task.bars.items() for row, _ in bars]
 
 
 class Here(Executor):
@@ -196,21 +201,66 @@ def test_with_an_executor_blocks_are_computed_ahead() -> None:
     executor = Here()
     known = forecasts.TableForecaster(ONE, options(), times(ONE, 30), executor=executor)
     ask(known, ONE, times(ONE, 30)[0])
-    assert (
-        max(len(bars) for task in executor.given for bars in task.bars.values()) == forecasts.BLOCK_BARS[Engine.PROPHET]
-    )
+    most = max(len(bars) for task in executor.given for bars in task.bars.values())
+    assert most == forecasts.BLOCK_BARS[Engine.PROPHET]
     assert max(task.closes.index[-1] for task in executor.given) > times(ONE, 30)[0]
 
 
-@pytest.mark.parametrize(("engine", "tasks"), [(Engine.PROPHET, 4), (Engine.MAP, 1)])
-def test_no_block_is_computed_twice(engine: str, tasks: int) -> None:
+@BOTH
+def test_no_forecast_is_computed_twice(engine: str) -> None:
     executor = Here()
     chosen = options(ENGINE=engine)
     known = forecasts.TableForecaster(TWO, chosen, times(TWO, 12), executor=executor)
     for at in times(TWO, 12):
         ask(known, TWO, at)
-    given = [(tuple(task.bars), task.closes.index[-1]) for task in executor.given]
-    assert len(given) == len(set(given)) == tasks
+    given = [each for task in executor.given for each in list_asked(task)]
+    assert sorted(given) == [(symbol, at) for symbol in "AB" for at in times(TWO, 12)]
+
+
+def rising_for(bars: int, begin: int) -> list[float]:
+    """Return prices that rise only from the bar `begin` on, for so many bars."""
+    return [100 * 1.01 ** min(max(bar - begin, 0), bars) * 0.999**bar for bar in range(BARS)]
+
+
+@pytest.mark.parametrize("engine", [Engine.PROPHET, Engine.MAP])
+def test_a_symbol_is_computed_ahead_for_the_bars_at_which_it_is_among_the_best_and_some_after(engine: str) -> None:
+    prices = panel(BRIEF=rising_for(3, 60), LONG=rising_for(BARS, 75))
+    chosen = options(UNIVERSE_SIZE=1, ENGINE=engine)
+    made = [
+        at
+        for task in forecasts.tasks(prices, chosen, times(prices, 70))
+        for symbol, at in list_asked(task)
+        if symbol == "BRIEF"
+    ]
+    gains = (prices.close / prices.close.shift(10) - 1).to_numpy()
+    (best,) = np.nonzero(gains[60:, 0] > gains[60:, 1])
+    end = 60 + int(best[-1]) + forecasts.AHEAD_BARS[chosen.settings.engine]
+    assert made == list(prices.close.index[60 : end + 1])
+
+
+def test_a_forecast_that_was_not_foreseen_is_made_with_those_of_the_next_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = panel(A=walk(1), DOWN=[100 * 0.99**bar for bar in range(BARS)])
+    asked: list[int] = []
+
+    def count(task: Task) -> Table:
+        asked.append(sum(map(len, task.bars.values())))
+        return compute(task)
+
+    monkeypatch.setattr(forecasts, "compute", count)
+    chosen = options(UNIVERSE_SIZE=1, ENGINE=Engine.MAP)
+    known = forecasts.TableForecaster(prices, chosen, times(prices, 40), executor=Here())
+    found = [each.symbol for at in times(prices, 40)[:10] for each in ask(known, prices, at)]
+    assert found == ["A", "DOWN"] * 10
+    assert asked[-1] == 1 + forecasts.AHEAD_BARS[Engine.MAP]
+    assert asked.count(asked[-1]) == 1
+
+
+def test_forecasts_of_the_map_engine_come_in_tasks_of_even_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forecasts, "MAX_TOGETHER", 1)
+    monkeypatch.setitem(forecasts.BLOCK_BARS, Engine.MAP, 20)
+    many = panel(**{f"S{number}": walk(number) for number in range(4)})
+    tasks = forecasts.tasks(many, options(ENGINE=Engine.MAP), times(many, 10))
+    assert [len(list(list_asked(task))) for task in tasks] == [20, 20]
 
 
 def test_an_unlikely_symbol_is_computed_on_demand() -> None:
