@@ -7,12 +7,14 @@ from typing import Any
 
 from markupsafe import Markup
 
-from scripts.report import formatting, templating
+from scripts.report import formatting, since, templating
 from scripts.report.charts import Charts
 from scripts.report.formatting import DecisionRow
+from scripts.report.since import Before
 from scripts.report.values import Values
 from trader.journal.base import STARTED
 from trader.model import Code, Json, Outcome
+from trader.settings import Settings
 
 ARROWS = {"UP": "▲ UP", "FLAT": "● FLAT", "DOWN": "▼ DOWN", "": ""}
 ALARMING = frozenset(
@@ -24,18 +26,19 @@ ALARMING = frozenset(
 )
 
 
-def write_page(record: Json, path: Path) -> None:
+def write_page(record: Json, path: Path, before: Before | None = None) -> None:
     """Write the page of a journal record to `path`, creating its folder if needed and replacing an older page.
 
+    With the run `before`, it says what happened since.
     Symbols and the broker's messages are untrusted: the template escapes everything but the charts.
     """
     environment = templating.environment()
     environment.filters["arrow"] = ARROWS.__getitem__
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(environment.get_template("run.html.j2").render(_contents(record)), encoding="utf-8")
+    path.write_text(environment.get_template("run.html.j2").render(_contents(record, before)), encoding="utf-8")
 
 
-def _contents(record: Json) -> dict[str, Any]:
+def _contents(record: Json, before: Before | None) -> dict[str, Any]:
     report, settings = record["report"], record.get("settings") or {}
     rows = formatting.rows(record)
     listed, repeated = formatting.sum_up(rows)
@@ -62,6 +65,8 @@ def _contents(record: Json) -> dict[str, Any]:
         "slot": formatting.slot_words(record).replace("New York", "New\N{NO-BREAK SPACE}York"),
         "slot_iso": report["slot"],
         "tiles": [_tile(*line) for line in formatting.account_lines(record)],
+        "since": since.describe(record, before) if before else [],
+        "changed": since.list_settings(settings, Settings().public()) if settings else [],
         "holdings": [(each, "") for each in formatting.holdings(record)],
         "directions": formatting.direction_words(record),
         "has_charts": bool(drawn),

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,22 @@ from scripts.data import members
 from scripts.files import OUT, RUN_LOG, RUN_PAGE
 from scripts.report.console import show
 from scripts.report.html import write_page
+from scripts.report.since import Before
 from trader import logs, wiring
-from trader.model import NEW_YORK, YEARS, Code, Health, Mode, Report
+from trader.audit.fills import list_fills
+from trader.codec import decode_time
+from trader.journal.base import JournalError
+from trader.model import NEW_YORK, YEARS, BrokerError, Code, Health, Mode, Report
 from trader.schedule import sessions
 from trader.schedule.base import EventError
 from trader.schedule.slot import event_time
-from trader.settings import SettingsError
+from trader.settings import Settings, SettingsError
+
+LOOK_BACK = timedelta(days=60)
+"""How far back the run before is looked for, and a buy whose stop or target was filled since then."""
+
+MAX_LOOKED_AT = 10
+"""How many earlier records are read at most to find one that looked at the account."""
 
 UNRECORDED = {Code.ALREADY_RAN, Code.NOT_DUE}
 """Statuses of a run that leaves the slot, and its record, to another run."""
@@ -51,8 +61,30 @@ def show_run(report: Report, env: Mapping[str, str]) -> None:
     if report["status"] in UNRECORDED:
         return
     page = OUT / RUN_PAGE
-    write_page(record, page)
+    write_page(record, page, find_before(record, wiring.read_settings(env)))
     console.OUT.print(f" Page: {page}    log: {OUT / RUN_LOG}", style="dim")
+
+
+def find_before(record: Mapping[str, Any], settings: Settings) -> Before | None:
+    """Return the last run before a record's that looked at the account, with the fills since then; None without one."""
+    if not record.get("observation"):
+        return None
+    slot, now = decode_time(record["report"]["slot"]), decode_time(record["observation"]["now"])
+    journal = wiring.open_journal(settings.journal, settings.strategy)
+    try:
+        earlier = sorted(each for each in journal.list_slots(slot - LOOK_BACK)["json"] if each < slot)
+        records = (journal.entry(each).load() for each in reversed(earlier[-MAX_LOOKED_AT:]))
+        before = next((each for each in records if each.get("observation")), None)
+    except JournalError as error:
+        console.note(f"the run before cannot be read, so the page does not say what happened since: {error}")
+        return None
+    if before is None:
+        return None
+    try:
+        orders = wiring.make_order_history(settings, now).list_orders(slot - LOOK_BACK, now)
+    except BrokerError as error:
+        return Before(record=before, fills=None, problem=str(error))
+    return Before(record=before, fills=list_fills(orders, settings.strategy))
 
 
 def could_not(report: Report) -> bool:

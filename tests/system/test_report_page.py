@@ -5,6 +5,7 @@ import pytest
 
 from scripts.report import formatting
 from scripts.report.html import write_page
+from scripts.run import local
 from tests.pages import DARK, LIGHT, Browse, Elements, RulesOfPages, measure
 from tests.run_record import (
     LOST,
@@ -267,3 +268,22 @@ def test_a_symbol_without_kept_prices_has_a_row_but_no_chart(tmp_path: Path) -> 
     elements = write(tmp_path, lost)
     assert len(list(elements.find_all("article"))) == 5
     assert len(list(elements.find_all("tr"))) == HELD + 7
+
+
+def test_the_page_of_a_run_says_what_happened_since_the_run_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ENGINE", "map")
+    for day in ("2022-12-27", "2022-12-28"):
+        monkeypatch.setenv("AT", day)
+        with pytest.raises(SystemExit):
+            local.main()
+    text = Elements(tmp_path / "out" / "run.html").text
+    assert "Run before Tue 27 Dec 2022, 15:45 New York: TRADED" in text
+    assert "AAPL at 125.67, at its stop" in text
+    assert "Not by default: ENGINE=map" in text.replace("  ", " ")
+
+
+def test_the_first_run_has_no_run_before(tmp_path: Path) -> None:
+    assert "Since the run before" not in write(tmp_path, record()).text
