@@ -1,12 +1,12 @@
 """Bytecode that Python loads without checking the source's modification time, which the layer's zip does not keep."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+from scripts.layer import bare
+from scripts.layer.bare import UNCHECKED
 from scripts.layer.target import MAGIC, LayerError, Target
-
-UNCHECKED = (1).to_bytes(4, "little")
-"""The flags of a .pyc that Python loads without checking its source's time or hash (PEP 552)."""
 
 
 def is_taken(compiled: Path, target: Target) -> bool:
@@ -23,6 +23,18 @@ def compile_tree(python: Path, tree: Path) -> None:
     """
     command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "0"]
     command += ["--invalidation-mode", "unchecked-hash", "-s", str(tree.parent), str(tree)]
+    _call(command)
+
+
+def compile_bare(python: Path, tree: Path, documented: Sequence[str] = ()) -> None:
+    """Write __pycache__ for a whole tree as compile_tree does, but without docstrings, and leave its sources empty.
+
+    `documented` are paths below the tree that keep their docstrings. Raises LayerError if a file cannot be compiled.
+    """
+    _call([str(python), "-I", bare.__file__, str(tree), *documented])
+
+
+def _call(command: Sequence[str]) -> None:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise LayerError(f"bytecode could not be written:\n{(done.stdout + done.stderr).strip()}")

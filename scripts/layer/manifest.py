@@ -12,7 +12,10 @@ from scripts.layer.verify import Verdict
 
 MADE_FROM = (
     *("layer/requirements.txt", "layer/prune.toml"),
-    *(f"scripts/layer/{each}.py" for each in ("archive", "build", "bytecode", "elf", "prune", "target", "wheels")),
+    *(
+        f"scripts/layer/{each}.py"
+        for each in ("archive", "bare", "build", "bytecode", "elf", "prune", "target", "wheels")
+    ),
 )
 """The files that determine a zip's contents."""
 

@@ -28,18 +28,43 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     keep: tuple[Pattern, ...] = ()
 
 
+class Docstrings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paths whose docstrings stay in the bytecode."""
+
+    why: Words
+    keep: tuple[Pattern, ...]
+
+
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The contents of a file of rules."""
 
     rule: tuple[Rule, ...]
+    docstrings: Docstrings | None = None
 
 
 def read_rules(path: Path = RULES) -> tuple[Rule, ...]:
     """Read the rules from a file. Raises LayerError if the file is invalid."""
+    return _read(path).rule
+
+
+def list_documented(tree: Path, path: Path = RULES) -> list[str]:
+    """Return the paths below a tree whose docstrings stay. Raises LayerError if one matches nothing."""
+    docstrings = _read(path).docstrings
+    patterns = docstrings.keep if docstrings else ()
+    found = {pattern: [each.relative_to(tree).as_posix() for each in tree.glob(pattern)] for pattern in patterns}
+    if idle := [pattern for pattern, paths in found.items() if not paths]:
+        raise LayerError(f"{path.name}: nothing matches {', '.join(idle)} in [docstrings]; fix or delete it")
+    return sorted(each for paths in found.values() for each in paths)
+
+
+def _read(path: Path) -> Rules:
     try:
-        return msgspec.toml.decode(path.read_bytes(), type=Rules).rule
+        return msgspec.toml.decode(path.read_bytes(), type=Rules)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise LayerError(f"{path.name}: a [[rule]] needs what, why and remove; keep is optional: {error}") from error
+        raise LayerError(
+            f"{path.name}: a [[rule]] needs what, why and remove; keep is optional; [docstrings] needs why and keep: "
+            f"{error}"
+        ) from error
 
 
 def prune(tree: Path, rules: Sequence[Rule], progress: Progress = no_progress) -> None:

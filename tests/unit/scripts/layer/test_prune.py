@@ -80,7 +80,7 @@ def test_the_rules_are_read_in_the_files_order(tmp_path: Path) -> None:
 def test_an_invalid_rules_file_is_named_with_what_a_rule_needs(text: str, tmp_path: Path) -> None:
     file = tmp_path / "rules.toml"
     file.write_text(text)
-    words = r"rules\.toml: a \[\[rule\]\] needs what, why and remove; keep is optional: ."
+    words = r"rules\.toml: a \[\[rule\]\] needs what, why and remove; keep is optional; .* needs why and keep: ."
     with pytest.raises(LayerError, match=words):
         read_rules(file)
 
