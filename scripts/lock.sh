@@ -22,3 +22,5 @@ echo uv | lock requirements/uv.txt --python-version 3.11 - --constraint requirem
 lock layer/emulator.txt --python-version 3.13 --group emulator --no-deps
 # The linters have their own environment, because checkov pins many packages.
 lock requirements/linters.txt --python-version 3.13 requirements/linters.in
+# The compiler is needed by make kernel only.
+lock requirements/kernel.txt --python-version 3.13 requirements/kernel.in

@@ -19,8 +19,8 @@ from scripts.backtest.model import BacktestError
 from trader.forecasting.base import ForecastSpec
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
-from trader.forecasting.map.model import Batch, Fit, Shape
-from trader.forecasting.map.posterior_mode import Integers, Path
+from trader.forecasting.map.model import Batch, Fit, Paths
+from trader.forecasting.map.posterior_mode import Integers
 from trader.forecasting.prophet import (
     ProphetForecaster,
     deny_between_decisions,
@@ -170,7 +170,7 @@ class _Rolling:
             for fit_bar in dict.fromkeys(fit_bar for _, fit_bar in bars):
                 asked.setdefault(fit_bar, []).append(symbol)
         chains = list(batched(sorted(asked), CHAIN_BARS, strict=False))
-        paths: Mapping[Shape, Path] = {}
+        paths: Paths | None = None
         for step in range(CHAIN_BARS):
             some = [(chain[step], asked[chain[step]]) for chain in chains if step < len(chain)]
             paths = self._fit(some, paths)
@@ -182,7 +182,7 @@ class _Rolling:
             for bar, fit_bar in bars
         }
 
-    def _fit(self, asked: list[tuple[int, list[str]]], paths: Mapping[Shape, Path]) -> Mapping[Shape, Path]:
+    def _fit(self, asked: list[tuple[int, list[str]]], paths: Paths | None) -> Paths:
         """Fit the requested symbols at each bar, starting from `paths`; return the paths for the next step."""
         batches, owners = [], []
         for bar, symbols in asked:

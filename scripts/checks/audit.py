@@ -29,8 +29,8 @@ LAYER, EMULATOR, RUN, DEV = (
     "requirements/run.txt",
     "requirements/dev.txt",
 )
-LINTERS, UV = "requirements/linters.txt", "requirements/uv.txt"
-LOCKED = (LAYER, EMULATOR, RUN, DEV, LINTERS, UV)
+LINTERS, KERNEL, UV = "requirements/linters.txt", "requirements/kernel.txt", "requirements/uv.txt"
+LOCKED = (LAYER, EMULATOR, RUN, DEV, LINTERS, KERNEL, UV)
 SAME = (LAYER, EMULATOR, RUN, DEV, UV)
 """Files that must agree on each package's version: what is tested is what is shipped."""
 
@@ -106,7 +106,11 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
     locked = {name: versions(text) for name, text in texts.items()}
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
-    linters = (root / "requirements/linters.in").read_text(encoding="utf-8").splitlines()
+    alone = {
+        name: [line for line in text.splitlines() if line and not line.startswith("#")]
+        for name in (LINTERS, KERNEL)
+        for text in [(root / name).with_suffix(".in").read_text(encoding="utf-8")]
+    }
     extras = project["project"]["optional-dependencies"].values()
     run = [*project["project"]["dependencies"], *(each for extra in extras for each in extra), *groups["lambda"]]
     wanted = {
@@ -115,7 +119,7 @@ def offline(root: Path = ROOT) -> Iterator[Result]:
         DEV: [*run, *groups["dev"]],
         EMULATOR: groups["emulator"],
         UV: [each for each in groups["dev"] if each.startswith("uv")],
-        LINTERS: [line for line in linters if line and not line.startswith("#")],
+        **alone,
     }
     for name, requirements in wanted.items():
         yield Result("meets the requirements", name, tuple(unmet(requirements, locked[name])))

@@ -11,8 +11,8 @@ FUNCTION = ROOT / "function"
 RULES = ROOT / "rules"
 ZIP = DIST / "function.zip"
 MAX_BYTES = 2_000_000
-SUFFIXES = {".py", ".csv", ".gz"}
-"""The file types of the function: code, the constituents, the sample prices."""
+SUFFIXES = {".py", ".csv", ".gz", ".so", ".sha256"}
+"""The file types of the function: code, the constituents, the sample prices, the map engine's libraries for Linux."""
 
 
 def contents(folder: Path = FUNCTION) -> Sequence[Path]:

@@ -7,17 +7,20 @@ evenly over the first 80 % of the bars, Fourier terms added to it, and noise:
     y = k·t + m + Σ δⱼ·max(t - sⱼ, 0) + Σ βᵢ·xᵢ(t) + ε,   ε ~ N(0, sigma²)
     k, m ~ N(0, 5²)   δ ~ Laplace(0, 0.05)   β ~ N(0, 10²)   sigma ~ N⁺(0, 0.5²)
 
-All series of one calendar share their columns, and the mode of each is found by `posterior_mode`.
+The mode of each series is found by the compiled search (`kernel`). Where that cannot be loaded, and in tests as the
+reference, it is found by `posterior_mode` in NumPy, for which all series of one calendar share their columns.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from trader.forecasting.base import ROUNDING
-from trader.forecasting.map import posterior_mode
+from trader.forecasting.map import kernel, posterior_mode
+from trader.forecasting.map.kernel import Grid, Kernel, Words
 from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
 type Nanoseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -81,9 +84,7 @@ class Calendar:
     @cached_property
     def changepoints(self) -> Integers:
         """The bars at which the rate may change."""
-        until = int(np.floor(len(self.times_ns) * CHANGEPOINT_RANGE))
-        count = min(CHANGEPOINTS, until - 1)
-        return np.linspace(0, until - 1, count + 1).round().astype(np.intp)[1:]
+        return _nodes(len(self.times_ns))[1:-1]
 
     @cached_property
     def changes(self) -> Floats:
@@ -98,12 +99,17 @@ class Calendar:
     @property
     def shape(self) -> "Shape":
         """The sizes of this calendar's models; models of calendars with the same shape can be fitted together."""
-        return self.columns.shape[1], len(self.changepoints)
+        return self.line_size + self.grid.waves, len(self.changepoints)
 
-    @cached_property
+    @property
     def corners(self) -> Integers:
         """The bars where the line may have a corner, and its two ends."""
-        return np.concatenate([[0], self.changepoints, [len(self.times_ns) - 1]])
+        return _nodes(len(self.times_ns))
+
+    @cached_property
+    def grid(self) -> Grid:
+        """This calendar as the compiled search reads it."""
+        return Grid(times_ns=self.times_ns, nodes=self.corners, seasons=_seasons(self.seasonalities))
 
     @cached_property
     def harmless(self) -> Floats:
@@ -127,11 +133,13 @@ class Calendar:
 
     def features(self, times_ns: Nanoseconds) -> Floats:
         """Return the factors of the parameters at any times, in the order of `columns`."""
-        scaled, days = self.scale_times(times_ns), times_ns / DAY_NS
+        scaled = self.scale_times(times_ns)
+        # The fraction of a turn is computed in whole nanoseconds: weekly terms determine the level only to within a
+        # hundred million times the rounding of their angles.
         waves = [
-            wave(2 * np.pi * (order + 1) / period_days * days)
-            for period_days, most in (PERIODS[name] for name in self.seasonalities)
-            for order in range(most)
+            wave(2 * np.pi * ((times_ns % period_ns) * order % period_ns / period_ns))
+            for period_ns, most in self.grid.seasons.tolist()
+            for order in range(1, most + 1)
             for wave in (np.sin, np.cos)
         ]
         bends = np.maximum(scaled[:, None] - self.changes, 0)
@@ -158,9 +166,27 @@ class Calendar:
 
     def lasso(self, scales: Scales) -> Floats:
         """Return 1/scale of the Laplace priors, by parameter."""
-        weights = np.zeros(self.columns.shape[1])
+        weights = np.zeros(self.shape[0])
         weights[2 : self.line_size] = 1 / scales.changepoint
         return weights
+
+
+@lru_cache(maxsize=1024)
+def _nodes(bars: int) -> Integers:
+    """Return the first bar, those at which the rate may change, and the last."""
+    until = int(np.floor(bars * CHANGEPOINT_RANGE))
+    count = min(CHANGEPOINTS, until - 1)
+    changepoints = np.linspace(0, until - 1, count + 1).round().astype(np.intp)[1:]
+    nodes = np.concatenate([[0], changepoints, [bars - 1]])
+    nodes.flags.writeable = False  # it is shared
+    return nodes
+
+
+@lru_cache(maxsize=16)
+def _seasons(names: tuple[str, ...]) -> Integers:
+    """Return the period in nanoseconds and the order of each Fourier series, (series, 2)."""
+    table = [(round(days * DAY_NS), order) for days, order in (PERIODS[name] for name in names)]
+    return np.array(table, np.int64).reshape(-1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +199,8 @@ class Fit:
     scale: float
     residual: float  # of the optimality conditions: see optimality
     has_another: bool = False  # a second, worse mode was found
+    _corners: Floats | None = field(default=None, repr=False)  # what `corners` and `mean_season` return, if known
+    _mean_season: float | None = field(default=None, repr=False)
 
     @property
     def changes(self) -> Floats:
@@ -186,6 +214,8 @@ class Fit:
     @property
     def corners(self) -> Floats:
         """The line at the first bar, at the changepoints and at the last bar, in units of the series."""
+        if self._corners is not None:
+            return self._corners
         return self._line(self.calendar.columns[self.calendar.corners])
 
     @property
@@ -194,6 +224,8 @@ class Fit:
 
         With a free level, only the sum of this mean and the line is determined.
         """
+        if self._mean_season is not None:
+            return self._mean_season
         size = self.calendar.line_size
         waves = self.calendar.columns[:, size:].mean(axis=0)
         return float((waves * self.parameters[size:]).sum() * self.scale)
@@ -220,28 +252,80 @@ type Shape = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """The paths of the searches for some series, in order: of the compiled search, or of the reference by shape."""
+
+    compiled: Words | None = None  # (series, kernel.PATH_WORDS)
+    reference: Mapping[Shape, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fits:
     """The models, or the reasons for having none, in the order of the batches and their series; the searches' paths."""
 
     fits: tuple[Fit | str, ...]
-    paths: Mapping[Shape, Path]
+    paths: Paths
 
 
-def fit(
-    batches: Sequence[Batch],
-    scales: Scales = Scales(),
-    paths: Mapping[Shape, Path] | None = None,
-) -> Fits:
+def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None = None) -> Fits:
     """Return the most probable models. `paths` from a fit of the same series a little earlier save time."""
+    library = kernel.load()
+    return _fit_by_reference(batches, scales, paths) if library is None else _fit(library, batches, scales, paths)
+
+
+def _fit(library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None) -> Fits:
+    """Fit all batches with the compiled search."""
+    found: list[Fit | str] = []
+    words: list[Words] = []
+    before = paths.compiled if paths else None
+    if before is not None and len(before) != sum(len(batch.values) for batch in batches):
+        before = None
+    for batch in batches:
+        begin = before[len(found) : len(found) + len(batch.values)] if before is not None else None
+        rows = library.fit(
+            batch.calendar.grid,
+            batch.values,
+            LINE_SCALE**-2,
+            scales.seasonality**-2,
+            1 / scales.changepoint,
+            begin,
+        )
+        words.append(rows.path)
+        for place, ((sigma, scale, residual, mean_season), (status, has_another)) in enumerate(
+            zip(rows.numbers.tolist(), rows.status.tolist(), strict=True)
+        ):
+            if status != kernel.FOUND or not residual < CONVERGED:
+                moves, is_found = status in {kernel.FOUND, kernel.NOT_FOUND}, status == kernel.FOUND
+                found.append(_without_mode(batch, place, moves, is_found, residual))
+                continue
+            found.append(
+                Fit(
+                    calendar=batch.calendar,
+                    parameters=rows.parameters[place],
+                    sigma=sigma,
+                    scale=scale,
+                    residual=residual,
+                    has_another=has_another != 0,
+                    _corners=rows.line[place],
+                    _mean_season=mean_season,
+                )
+            )
+    return Fits(fits=tuple(found), paths=Paths(compiled=np.concatenate(words) if words else None))
+
+
+def _fit_by_reference(batches: Sequence[Batch], scales: Scales, paths: Paths | None) -> Fits:
+    """Fit all batches with the search in NumPy."""
     alike: dict[Shape, list[int]] = {}
     for place, batch in enumerate(batches):
         alike.setdefault(batch.calendar.shape, []).append(place)
     fits: dict[int, list[Fit | str]] = {}
     found = {}
+    before = paths.reference if paths else {}
     for shape, places in alike.items():
-        models, found[shape] = _fit_rows([batches[place] for place in places], scales, (paths or {}).get(shape))
+        models, found[shape] = _fit_rows([batches[place] for place in places], scales, before.get(shape))
         fits |= dict(zip(places, models, strict=True))
-    return Fits(fits=tuple(model for place in range(len(batches)) for model in fits[place]), paths=found)
+    every = tuple(model for place in range(len(batches)) for model in fits[place])
+    return Fits(fits=every, paths=Paths(reference=found))
 
 
 def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tuple[list[list[Fit | str]], Path]:
@@ -278,24 +362,30 @@ def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tu
         residuals = optimality(batch.calendar.columns, y, parameters, variance, ridge, lasso)
         models.append([])
         for place, (row, residual) in enumerate(zip(range(rows.start, rows.stop), residuals.tolist(), strict=True)):
-            if not sound[place]:
-                models[-1].append(_still(batch.calendar, batch.values[place]))
-            elif not modes.is_found[row]:
-                models[-1].append("its mode was not found: the search for it, or for a second mode, did not converge")
-            elif not residual < CONVERGED:
-                models[-1].append(f"its mode was not found: the optimality conditions are missed by {residual:.2g}")
+            moves, is_found = bool(sound[place]), bool(modes.is_found[row])
+            if not (moves and is_found and residual < CONVERGED):
+                models[-1].append(_without_mode(batch, place, moves, is_found, residual))
             else:
                 models[-1].append(
                     Fit(
                         calendar=batch.calendar,
                         parameters=parameters[place],
-                        sigma=float(variance[place]) ** 0.5,
+                        sigma=math.sqrt(variance[place]),
                         scale=float(most[place]),
                         residual=residual,
                         has_another=bool(modes.has_another[row]),
                     )
                 )
     return models, modes.path
+
+
+def _without_mode(batch: Batch, place: int, moves: bool, is_found: bool, residual: float) -> Fit | str:
+    """Return the model of a series without noise, or why a series has no model."""
+    if not moves:
+        return _still(batch.calendar, batch.values[place])
+    if not is_found:
+        return "its mode was not found: the search for it, or for a second mode, did not converge"
+    return f"its mode was not found: the optimality conditions are missed by {residual:.2g}"
 
 
 def _still(calendar: Calendar, values: Floats) -> Fit | str:

@@ -340,7 +340,11 @@ def test_the_function_has_its_handler_and_its_data(name: str, real: Path) -> Non
 
 
 def test_the_function_has_all_modules_of_the_trader_the_rules_that_ship_and_nothing_else(real: Path) -> None:
-    data = {"trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"}
+    compiled = "trader/forecasting/map/compiled"
+    data = {
+        *("trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"),
+        *(f"{compiled}/{name}" for name in ("libraries.sha256", "linux-aarch64.so", "linux-x86_64.so")),
+    }
     modules = {path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")}
     rules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rules").glob("*.py")}
     assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data, *rules}

@@ -13,7 +13,7 @@ from prophet import Prophet
 from tests.builders import SLOT, daily, every, settings, spec
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts
-from trader.forecasting.map import forecaster, posterior_mode
+from trader.forecasting.map import forecaster, kernel, posterior_mode
 from trader.forecasting.map import model as map_model
 from trader.forecasting.map.forecaster import MapForecaster
 from trader.forecasting.prophet import SEED, ProphetForecaster
@@ -260,6 +260,7 @@ def test_on_other_days_the_eighth_day_is_close_to_prophets_own() -> None:
 def test_a_symbol_without_a_mode_is_handed_to_prophet(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(kernel, "load", lambda: None)
     monkeypatch.setattr(posterior_mode, "MAX_STEPS", 1)
     by_prophet = ProphetForecaster(spec())
     with caplog.at_level(logging.INFO, "trader"):

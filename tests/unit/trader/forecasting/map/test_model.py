@@ -17,7 +17,8 @@ from prophet import Prophet
 from scripts.bench.parity import panel
 from scripts.bench.reference import reference
 from tests.builders import daily
-from trader.forecasting.map import model, posterior_mode
+from tests.unit.trader.forecasting.map.drawn import series, walk
+from trader.forecasting.map import kernel, model, posterior_mode
 from trader.forecasting.map.forecaster import local_ns
 from trader.forecasting.map.model import Batch, Calendar, Fit, Scales, log_posterior
 from trader.forecasting.map.posterior_mode import Floats, Integers, Problems
@@ -34,10 +35,6 @@ def calendar(bars: int, allowed: Sequence[str] = TREND) -> Calendar:
 
 def every(minutes: int, bars: int, allowed: Sequence[str] = ALL) -> Calendar:
     return Calendar.of(pd.date_range("2022-01-03", periods=bars, freq=f"{minutes}min").as_unit("ns").asi8, allowed)
-
-
-def walk(seed: int, bars: int = 120) -> Floats:
-    return np.asarray(100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, bars))))
 
 
 def outcomes(values: Sequence[Floats], on: Calendar, scales: Scales = USUAL) -> tuple[Fit | str, ...]:
@@ -221,26 +218,6 @@ def residual(on: Calendar, values: Floats, parameters: Floats, sigma: float) -> 
 # --- each series on its own ----------------------------------------------------------------------------------------
 
 
-@st.composite
-def series(draw: st.DrawFn, bars: int) -> Floats:
-    """Draw what a source may deliver, on any scale: a random walk, perhaps with a split or a fault, or a plain line."""
-    values = walk(draw(st.integers(0, 10_000)), bars) * draw(st.sampled_from([1e-9, 1e-3, 1.0, 1e9, -1.0]))
-    match draw(st.sampled_from(["", "", "", "split", "constant", "zero", "fault", "line", "two values"])):
-        case "split":
-            values[bars // 2 :] /= 10
-        case "constant":
-            values[:] = values[0]
-        case "zero":
-            values[:] = 0
-        case "fault":
-            values[draw(st.integers(0, bars - 1))] = draw(st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -50.0]))
-        case "line":
-            values[:] = np.linspace(values[0], values[-1], bars)
-        case "two values":
-            values[:] = np.where(np.arange(bars) % 2, values[0], values[-1])
-    return values
-
-
 def same(a: Fit | str, b: Fit | str) -> bool:
     """Return whether two results are identical to the last bit."""
     if isinstance(a, str) or isinstance(b, str):
@@ -373,6 +350,7 @@ def test_starting_from_the_previous_path_gives_the_same_model() -> None:
 
 
 def test_starting_from_the_previous_path_takes_less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "load", lambda: None)
     solved: list[int] = []
     real = posterior_mode._solve
 
