@@ -16,25 +16,25 @@ class ParametersError(Exception):
 
 
 class Parameters:
-    """Decrypted parameters by name; each is fetched once per process. The halt switch is read before each order.
+    """Decrypted parameters by name; each is fetched once per process, and one that is missing is asked for once, too.
 
-    Threads may share it.
+    The halt switch is read before each order. Threads may share it.
     """
 
     def __init__(self) -> None:
         self._making_client = threading.Lock()
-        self._known: dict[str, str] = {}
+        self._known: dict[str, str | None] = {}  # None: it does not exist, or may not be read
         self._cached_client: SSMClient | None = None
 
     def fetch(self, names: Sequence[str]) -> Mapping[str, str]:
         """Return the values of parameters that exist and may be read. Raises botocore's errors if the call fails."""
         unknown = [name for name in names if name not in self._known]
         for batch in batched(unknown, MAX_PER_CALL, strict=False):
-            self._known |= self._read(batch)
-        return {name: self._known[name] for name in names if name in self._known}
+            self._known |= dict.fromkeys(batch) | self._read(batch)
+        return {name: value for name in names if (value := self._known.get(name)) is not None}
 
     def forget(self) -> None:
-        """Forget all values, so that the next call fetches them again; used after the broker has refused the keys."""
+        """Forget all values, so that the next call fetches them again; used where they, or what is missing, ended a run."""
         self._known.clear()
         self._cached_client = None
 

@@ -30,7 +30,7 @@ from trader.prices.base import Coverage, PriceSource
 from trader.prices.file import FilePrices
 from trader.prices.reader import Prices
 from trader.reading import in_turn, side_by_side
-from trader.settings import Settings
+from trader.settings import Settings, SettingsError
 from trader.stages.pipeline import RunServices
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ OWN_ACCOUNTS: set[tuple[str, str]] = set()
 
 def read_settings(env: Mapping[str, str]) -> Settings:
     """Return the settings with their secrets. Raises SettingsError, or botocore's errors if AWS fails."""
-    return Settings.from_env(env, PARAMETERS.fetch)
+    try:
+        return Settings.from_env(env, PARAMETERS.fetch)
+    except SettingsError:
+        PARAMETERS.forget()  # one that is missing, or wrong, may be there at the next run
+        raise
 
 
 def open_journal(location: str, strategy: str) -> Journal:

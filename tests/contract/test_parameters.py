@@ -1,7 +1,9 @@
 import boto3
 import pytest
 
+from trader import wiring
 from trader.parameters import Parameters
+from trader.settings import SettingsError
 
 
 def put(name: str, value: str) -> None:
@@ -36,6 +38,30 @@ def test_a_parameter_is_fetched_once_until_it_is_forgotten() -> None:
     assert parameters.fetch(["/trader/pw"]) == {"/trader/pw": "old"}
     parameters.forget()
     assert parameters.fetch(["/trader/pw"]) == {"/trader/pw": "new"}
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_missing_parameter_is_asked_for_once_until_it_is_forgotten() -> None:
+    parameters = Parameters()
+    put("/trader/pw", "secret")
+    names = ["/trader/pw", "/trader/message_url"]
+    assert parameters.fetch(names) == {"/trader/pw": "secret"}
+    put("/trader/message_url", "ntfy://topic")
+    assert parameters.fetch(names) == {"/trader/pw": "secret"}
+    parameters.forget()
+    assert parameters.fetch(names) == {"/trader/pw": "secret", "/trader/message_url": "ntfy://topic"}
+
+
+@pytest.mark.usefixtures("aws")
+def test_a_secret_that_is_stored_after_a_run_failed_without_it_is_there_for_the_next_run() -> None:
+    wiring.PARAMETERS.forget()
+    env = {"BROKER": "alpaca", "ALPACAUSER": "ssm:/trader/user", "ALPACAPW": "ssm:/trader/pw"}
+    put("/trader/user", "PK" + 18 * "A")
+    with pytest.raises(SettingsError, match="there is no such SSM parameter"):
+        wiring.read_settings(env)
+    put("/trader/pw", "a-secret-key-of-forty-characters-of-text")
+    assert wiring.read_settings(env).alpacapw == "a-secret-key-of-forty-characters-of-text"
+    wiring.PARAMETERS.forget()
 
 
 def test_without_a_halt_switch_nothing_is_halted() -> None:
