@@ -4,20 +4,16 @@ from datetime import datetime
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
-from scripts.report import formatting, svg, values
+from scripts.report import formatting, values
+from scripts.report.drawing import Drawing, Points, date_pattern
 from scripts.report.formatting import DecisionRow
-from scripts.report.svg import COLORS
 from scripts.report.values import Values
 from trader.model import NEW_YORK, Json
 
-type Points = NDArray[np.float64]
-
-SIZE_INCHES = (5.0, 2.5)  # 72 SVG units an inch
+SIZE = (360.0, 180.0)
+MARGINS = (28.8, 5.4, 1.8, 23.4)
 MAX_POINTS = 250
 ROOM_FOR_LABELS = 0.19  # to the right of the last price, as a fraction of the width
 LABEL_GAP = 0.1  # minimum distance between two labels, as a fraction of the height
@@ -25,65 +21,62 @@ BEND = 0.004  # a corner that bends the line by more, as a fraction of the heigh
 
 
 class Charts:
-    """Charts drawn one after the other on the same figure, so that many symbols need no more memory than one."""
+    """Draws the charts of a run, one after the other."""
 
     def __init__(self, settings: Json) -> None:
-        """Prepare a figure; the dead band of the rule in `settings`, if it has one, is drawn around the line."""
+        """Prepare for a rule in `settings`; its dead band, if it has one, is drawn around the line."""
         self._band_fraction = formatting.dead_band_fraction(settings)
-        self._figure = Figure(figsize=SIZE_INCHES)
 
     def draw(self, row: DecisionRow, closes: Json) -> tuple[Markup, Values]:
         """Draw a row's prices and its forecast, if it has one; return the picture and the values behind it.
 
         `closes` is the observation's `times` and `usd` of its symbol.
         """
-        axes = svg.add_axes(self._figure, (0.08, 0.13, 0.915, 0.84), size=9)
-        if row.forecast:
-            self._draw(axes, row.forecast, closes)
-        else:
-            _draw_prices(axes, closes)
+        drawing = self._draw(row.forecast, closes) if row.forecast else _draw_prices(closes)
         title, description = _words(row, row.forecast, closes)
         behind = _values(row.forecast, closes)
-        ends = svg.locate(self._figure, axes, behind.places[0], behind.places[-1])
-        picture = svg.inline(self._figure, title=title, description=description, salt=row.symbol, ends=ends)
-        return picture, behind
+        return drawing.element(title, description, (behind.places[0], behind.places[-1])), behind
 
-    def _draw(self, axes: Axes, forecast: Json, closes: Json) -> None:
+    def _draw(self, forecast: Json, closes: Json) -> Drawing:
         times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"]))
         line_times, line = _trend(forecast)
         shown = [prices, line]
-        if self._band_fraction is not None and len(line):
-            below, above = line * (1 - self._band_fraction), line * (1 + self._band_fraction)
-            axes.fill_between(line_times, below, above, color=COLORS["accent"], alpha=0.22, lw=0, clip_on=False)
-            shown += [below, above]
+        has_band = self._band_fraction is not None and len(line) > 0
+        below, above = (line * (1 + side * (self._band_fraction or 0.0)) for side in (-1, 1))
         interval = _interval(forecast)
-        if interval:
-            shown.append(np.array(interval))
+        shown += [below, above] if has_band else []
+        shown += [np.array(interval)] if interval else []
         end = _horizon(forecast) if interval else float(times[-1])
-        low, high = _frame(axes, times, max(end, float(times[-1])), np.concatenate(shown))
-        axes.plot(times, prices, color=COLORS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
-        axes.plot(line_times, line, color=COLORS["accent"], lw=1.9, clip_on=False)
-        bends = _bends(line_times, line, BEND * (high - low))
-        axes.plot(line_times[bends], line[bends], "o", ms=3.6, color=COLORS["accent"], mew=0, clip_on=False)
-        self._mark_gap(axes, float(times[-1]), forecast, interval, high - low)
+        drawing, height = _frame(times, max(end, float(times[-1])), np.concatenate(shown))
+        if has_band:
+            drawing.area(line_times, below, above, "accent", 0.22)
+        _draw_axes(drawing, times)
+        drawing.line(times, prices, "ink", 1.0)
+        if len(line):
+            drawing.line(line_times, line, "accent", 1.9)
+            bends = _bends(line_times, line, BEND * height)
+            drawing.dots(line_times[bends], line[bends], "accent", 1.8)
+        _mark_gap(drawing, float(times[-1]), forecast, interval, height)
+        return drawing
 
-    def _mark_gap(self, axes: Axes, last: float, forecast: Json, interval: tuple[float, ...], height: float) -> None:
-        price_usd = forecast["price_usd"]
-        other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "accent")
-        if interval:
-            horizon = _horizon(forecast)
-            axes.plot([horizon] * 2, interval, color=COLORS["tone"], lw=5, alpha=0.4, clip_on=False)
-            axes.plot([horizon], [other_usd], "_", ms=9, mew=1.8, color=COLORS["tone"], clip_on=False)
-            label_at = max(last, horizon)
-        else:
-            axes.plot([last] * 2, [forecast["trend_usd"], price_usd], color=COLORS["tone"], lw=2.4, clip_on=False)
-            label_at = last
-        axes.plot([last], [price_usd], "o", ms=6, color=COLORS["tone"], mew=0, clip_on=False)
-        apart = LABEL_GAP * height
-        middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
-        half = max(abs(price_usd - other_usd), apart) / 2 * up
-        for at, usd, color in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
-            svg.add_text(axes, (label_at, at), formatting.usd(usd), color, (7, 0), fontsize=10, bold=color == "ink")
+
+def _mark_gap(drawing: Drawing, last: float, forecast: Json, interval: tuple[float, ...], height: float) -> None:
+    price_usd = forecast["price_usd"]
+    other_usd, style = (forecast["yhat_usd"], "tone") if interval else (forecast["trend_usd"], "accent")
+    if interval:
+        horizon = _horizon(forecast)
+        drawing.line(np.array([horizon] * 2), np.array(interval), "tone", 5, opacity=0.4)
+        drawing.dash(horizon, other_usd, "tone", 9, 1.8)
+        label_at = max(last, horizon)
+    else:
+        drawing.line(np.array([last] * 2), np.array([forecast["trend_usd"], price_usd]), "tone", 2.4)
+        label_at = last
+    drawing.dots([last], [price_usd], "tone", 3)
+    apart = LABEL_GAP * height
+    middle, up = (price_usd + other_usd) / 2, 1 if price_usd >= other_usd else -1
+    half = max(abs(price_usd - other_usd), apart) / 2 * up
+    for at, usd, color in ((middle + half, price_usd, "ink"), (middle - half, other_usd, style)):
+        drawing.label(label_at, at, formatting.usd(usd), color, size=10, bold=color == "ink")
 
 
 def _trend(forecast: Json) -> tuple[Points, Points]:
@@ -102,28 +95,33 @@ def _values(forecast: Json | None, closes: Json) -> Values:
     return Values(places=times.tolist(), lines=lines, labels=[f"{_local(time):{pattern}}" for time in times.tolist()])
 
 
-def _draw_prices(axes: Axes, closes: Json) -> None:
+def _draw_prices(closes: Json) -> Drawing:
     """Draw the prices of a rule that reads no forecast."""
     times, prices = _thin_out(np.array(closes["times"], dtype=np.float64), np.array(closes["usd"], dtype=np.float64))
-    _frame(axes, times, float(times[-1]), prices)
-    axes.plot(times, prices, color=COLORS["ink"], lw=1.0, clip_on=False, solid_joinstyle="round")
-    axes.plot(times[-1:], prices[-1:], "o", ms=6, color=COLORS["tone"], mew=0, clip_on=False)
-    last = float(prices[-1])
-    svg.add_text(axes, (float(times[-1]), last), formatting.usd(last), "ink", (7, 0), fontsize=10, bold=True)
+    last_time, last_usd = float(times[-1]), float(prices[-1])
+    drawing, _ = _frame(times, last_time, prices)
+    _draw_axes(drawing, times)
+    drawing.line(times, prices, "ink", 1.0)
+    drawing.dots([last_time], [last_usd], "tone", 3)
+    drawing.label(last_time, last_usd, formatting.usd(last_usd), "ink", size=10, bold=True)
+    return drawing
 
 
-def _frame(axes: Axes, times: Points, end: float, values: Points) -> tuple[float, float]:
-    """Set the axes' limits and labels, and return the lower and upper price limits. `end` is the last time shown."""
+def _frame(times: Points, end: float, values: Points) -> tuple[Drawing, float]:
+    """Begin a drawing with room for these values; return it and its height in USD. `end` is the last time shown."""
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 0.01 * high
+    first = float(times[0])
+    x = first, end + ROOM_FOR_LABELS * (end - first or 1.0)
+    return Drawing(SIZE, MARGINS, x=x, y=(low - margin, high + margin)), high - low + 2 * margin
+
+
+def _draw_axes(drawing: Drawing, times: Points) -> None:
+    """Draw the grid and the labels of both axes."""
     width = float(times[-1] - times[0]) or 1.0
-    axes.set_xlim(float(times[0]), end + ROOM_FOR_LABELS * (end - float(times[0]) or 1.0))
-    axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
-    ticks = [float(times[0] + width * share) for share in (0, 1 / 3, 2 / 3, 1)]
-    pattern = svg.date_pattern(width / 86_400)
-    axes.set_xticks(ticks, [f"{_local(tick):{pattern}}" for tick in ticks])
-    return low - margin, high + margin
+    pattern = date_pattern(width / 86_400)
+    ticks = (float(times[0] + width * share) for share in (0, 1 / 3, 2 / 3, 1))
+    drawing.ticks([(tick, f"{_local(tick):{pattern}}") for tick in ticks], size=9)
 
 
 def _horizon(forecast: Json) -> float:

@@ -10,6 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern, element
+
+__all__ = ["COLORS", "MIN_DAYS_OF_DATES", "add_axes", "add_text", "date_pattern", "inline", "locate"]
+
 UNITS_AN_INCH = 72
 
 # Matplotlib needs real colors. These are placeholders for the page's own, so that one figure serves light and dark.
@@ -17,17 +21,6 @@ COLORS = {
     name: f"#{number:06x}"
     for number, name in enumerate(("ink", "muted", "grid", "accent", "tone", "up", "down", "flat"), start=1)
 }
-
-
-DATE_PATTERNS = ((200, "%b %Y"), (5, "%-d %b"), (-1, "%H:%M"))
-
-MIN_DAYS_OF_DATES = 6
-"""The fewest days that have dates and no times of the day."""
-
-
-def date_pattern(days: float) -> str:
-    """Return the date format for a history of this many days."""
-    return next(pattern for least, pattern in DATE_PATTERNS if days > least)
 
 
 def add_axes(figure: Figure, place: tuple[float, float, float, float], *, size: float) -> Axes:
@@ -92,14 +85,7 @@ def inline(
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
         body = _body(out.getvalue())
     width, height = (UNITS_AN_INCH * float(inches) for inches in figure.get_size_inches())
-    return Markup(  # noqa: S704 - words are escaped, here and by Matplotlib
-        f'<svg class="{css_class}" viewBox="0 0 {width:g} {height:g}" role="img"{_data(ends)}>'
-        f"<title>{Markup.escape(title)}</title><desc>{Markup.escape(description)}</desc>{body}"
-    )
-
-
-def _data(ends: tuple[float, ...]) -> str:
-    return f' data-left="{ends[0]:.1f}" data-right="{ends[1]:.1f}"' if ends else ""
+    return element(body, (width, height), (title, description), css_class, ends)
 
 
 def _body(svg: str) -> str:
