@@ -34,7 +34,7 @@ class Parameters:
         return {name: value for name in names if (value := self._known.get(name)) is not None}
 
     def forget(self) -> None:
-        """Forget all values, so that the next call fetches them again; used where they, or what is missing, ended a run."""
+        """Forget all values and what is missing, so that the next call asks again; used where one has ended a run."""
         self._known.clear()
         self._cached_client = None
 

@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from scripts import ROOT
-from scripts.cloud import secrets
+from scripts.cloud import message_addresses, secrets
 from scripts.cloud.alpaca_account import Keys, choose_url, explain_mismatch
 from scripts.cloud.aws import UsageError, connect
 from scripts.testkit.alpaca import AlpacaFake, Answer
@@ -519,6 +519,7 @@ def test_the_end_of_the_input_is_reported(terminal: Terminal) -> None:
 # --- addresses of messages ---
 
 ADDRESSES, TOPIC = "/prophet-trader/trend/message_url", "ntfy://ntfy.sh/a-t0pic-that-nobody-guesses"
+RYVER = "ryver://nobody-guesses/ckhrjW8w672m6HG"
 HOOK = "discord://123456789012345678/abcdefghijklmnopqrstuvwxyzABCDEFGH"
 
 
@@ -586,6 +587,10 @@ def test_none_in_the_environment_deletes_the_addresses(make: Command) -> None:
     ("addresses", "said"),
     [
         (f"{TOPIC} ntfy", "MESSAGE_URL: address 2 (ntfy) is none that Apprise knows"),
+        (
+            RYVER,
+            "MESSAGE_URL: address 1 (ryver) is of Ryver, which the layer lacks; it has Apprise API, Discord, E-Mail",
+        ),
         (f"ssm:{ADDRESSES}", "MESSAGE_URL: address 1 (address) is a reference to a parameter"),
         (f"{TOPIC}{'x' * 4096}", "AWS stores at most 4096"),
     ],
@@ -605,3 +610,9 @@ def test_a_failed_write_of_addresses_says_what_is_stored(make: Command, monkeypa
     assert (code, names()) == (3, [PASSWORD, USER])
     assert "the addresses of messages of trend are unchanged, and its keys are as shown" in errors
     assert "nobody-guesses" not in errors
+
+
+def test_the_services_named_are_those_that_the_layer_keeps() -> None:
+    kept = message_addresses.list_modules_in_layer() - {"__init__", "base"}
+    assert {"ntfy", "slack", "telegram", "email"} <= kept
+    assert len(message_addresses.list_services_in_layer()) == len(kept)
