@@ -17,11 +17,11 @@ IDLE_S = 300
 
 
 @contextmanager
-def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
+def cluster(workers: int, *, path: str | None = None, restarts: bool = False) -> Iterator[str]:
     """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
     The scheduler cannot import our code, like one that serves many projects. `path` is the workers' PYTHONPATH, by
-    default ours.
+    default ours. `restarts`: a worker that dies is replaced.
     """
     import distributed  # takes a second, and only a cluster needs it
 
@@ -38,8 +38,8 @@ def cluster(workers: int, *, path: str | None = None) -> Iterator[str]:
         known = str(Path(folder) / "scheduler.json")
         start("", "scheduler", "--port", "0", "--scheduler-file", known, "--idle-timeout", f"{IDLE_S}s")
         for _ in range(workers):
-            alone = ("--no-nanny", "--nthreads", "1", "--local-directory", folder, "--death-timeout", f"{IDLE_S}s")
-            start(here, "worker", "--scheduler-file", known, *alone)
+            alone = ("--nthreads", "1", "--local-directory", folder, "--death-timeout", f"{IDLE_S}s")
+            start(here, "worker", "--scheduler-file", known, *alone, *(() if restarts else ("--no-nanny",)))
         try:
             with distributed.Client(scheduler_file=known, timeout=START_S, set_as_default=False) as client:  # type: ignore[no-untyped-call]
                 if workers:

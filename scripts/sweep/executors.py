@@ -4,21 +4,25 @@ import logging
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import pickle
 import signal
+import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scripts.backtest.model import BacktestError
 from scripts.backtest.workers import set_up
 from scripts.sweep import tasks as work
+from scripts.sweep.posts import ClusterPost, Direct, FolderPost, Post
+from scripts.sweep.sharing import Ran
 
 if TYPE_CHECKING:
     import distributed
@@ -56,6 +60,12 @@ class Failure:
 
 
 DIED = Failure(why="its worker died, and it will be retried")
+SUSPECTED = Failure(why="its workers died, perhaps of another task, and it will be retried alone")
+
+REMEDY = (
+    "too little memory is the usual cause: use fewer workers for each computer, fewer symbols or a shorter HISTORY_BARS"
+)
+"""What to do about a task that is given up."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,16 +74,49 @@ class Lane:
 
     start: Callable[[], Executor]
     depth: int = 1
-    is_sealed: bool = False  # tasks pass through a process that cannot import our code: a Dask scheduler
+    post: Post = field(default_factory=Direct)
     executor: Executor = field(init=False)
 
     def __post_init__(self) -> None:
         self.executor = self.start()
 
-    def restart(self) -> None:
-        """Replace a broken executor."""
-        self.executor.shutdown(wait=False, cancel_futures=True)
-        self.executor = self.start()
+    def submit(self, function: Callable[[Any], Any], argument: object) -> Future[Any]:
+        """Submit a task; an executor whose process died, in its last task or while idle, is replaced."""
+        try:
+            return self.post.submit(self.executor, function, argument)
+        except BrokenProcessPool:
+            self.executor.shutdown(wait=False, cancel_futures=True)
+            self.executor = self.start()
+            return self.post.submit(self.executor, function, argument)
+
+
+class _Queue[T]:
+    """The tasks that no worker has, each with its name."""
+
+    def __init__(self, tasks: Iterable[tuple[str, T]]) -> None:
+        self._waiting = iter(tasks)
+        self._ready: deque[tuple[str, T]] = deque()
+        self._suspects: deque[tuple[str, T]] = deque()
+
+    def take(self, *, is_alone: bool) -> tuple[str, T] | None:
+        """Return the next task; None if there is none for now. `is_alone`: no other task is under way."""
+        self.look_ahead()
+        if self._ready:
+            return self._ready.popleft()
+        return self._suspects.popleft() if self._suspects and is_alone else None
+
+    def look_ahead(self) -> None:
+        """Make the next task ready."""
+        if not self._ready:
+            self._ready.extend(islice(self._waiting, 1))
+
+    def retry(self, name: str, argument: T) -> None:
+        """Put a task back, before all others."""
+        self._ready.appendleft((name, argument))
+
+    def put_aside(self, name: str, argument: T) -> None:
+        """Put a task back until no other is left: it runs alone, so that a worker's death points to it."""
+        self._suspects.append((name, argument))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,60 +127,82 @@ class Workers:
     check: Callable[[], None] = lambda: None  # raises BacktestError if the workers are lost
     deadly: tuple[type[Exception], ...] = ()  # what an executor raises for a task whose workers died
     guard: dict[str, str] | None = None  # the fingerprint that workers must have, even those that join later
+    spent: list[tuple[str, Ran]] = field(default_factory=list)  # name of each finished task, and its time
+    _checked_s: float = field(init=False, default_factory=time.monotonic)
+
+    def count(self) -> int:
+        """Return the number of tasks that are with the workers at once."""
+        return sum(lane.depth for lane in self.lanes)
 
     def results[T, R](
         self, function: Callable[[T], R], tasks: Iterable[tuple[str, T]]
     ) -> Iterator[tuple[str, R | Failure]]:
         """Yield the name and the result of each task, in order of completion.
 
-        `function` and the tasks must be picklable. The result is a Failure if the task raises BacktestError or if too
-        many workers die while running it: MAX_DEATHS, or as many as Dask allows. Any other error of the function is
-        raised. Raises BacktestError if the workers are lost, or if one has other versions.
+        `function` and the tasks must be picklable; what tasks share goes to each worker once. The result is a Failure
+        if the task raises BacktestError, if it runs out of memory, or if too many workers die while running it:
+        MAX_DEATHS, or as many as Dask allows, and then as many again while no other task runs. Any other error of the
+        function is raised. Raises BacktestError if the workers are lost, or if one has other versions.
         """
         if self.guard:
             function = partial(work.run_guarded, function, self.guard)
-        waiting = iter(tasks)
-        again: deque[tuple[str, T]] = deque()
+        queue = _Queue(tasks)
         deaths: Counter[str] = Counter()
-        under_way: dict[Future[R], tuple[Lane, str, T]] = {}
+        under_way: dict[Future[Any], tuple[Lane, str, T]] = {}
         while True:
             for lane in self._free(under_way.values()):
-                task = again.popleft() if again else next(waiting, None)
-                if task is None:
+                if (task := queue.take(is_alone=not under_way)) is None:
                     break
-                under_way[_submit(lane, function, task[1])] = (lane, *task)
+                under_way[lane.submit(function, task[1])] = (lane, *task)
             if not under_way:
                 return
+            queue.look_ahead()  # while the workers work
             done, _ = wait(under_way, timeout=CHECK_S, return_when=FIRST_COMPLETED)
-            if not done:
-                self.check()
+            self._check_at_times()
             for future in done:
                 _, name, argument = under_way.pop(future)
-                if (result := self._result(name, future, deaths)) is DIED:
-                    again.append((name, argument))
+                result = self._result(name, future, deaths)
+                if result is DIED:
+                    queue.retry(name, argument)
+                elif result is SUSPECTED:
+                    queue.put_aside(name, argument)
                 else:
                     yield name, result
 
-    def _result[R](self, name: str, future: Future[R], deaths: Counter[str]) -> R | Failure:
-        """Return the result of a task; DIED if its worker died and the task should be retried."""
+    def _check_at_times(self) -> None:
+        if time.monotonic() - self._checked_s >= CHECK_S:
+            self.check()
+            self._checked_s = time.monotonic()
+
+    def _result(self, name: str, future: Future[Any], deaths: Counter[str]) -> Any:  # noqa: ANN401 - as in results
+        """Return the result of a task; DIED or SUSPECTED if its worker died and the task should be retried."""
         try:
-            return future.result()
+            result = future.result()
         except BacktestError as error:
             return Failure(why=str(error))
+        except MemoryError as error:
+            return Failure(why=f"its worker ran out of memory ({error or 'MemoryError'}); {REMEDY}")
         except work.OtherVersionError as error:
             raise BacktestError(
                 f"a worker that joined during the sweep has other versions: {error}; restart it with the same versions"
             ) from error
         except self.deadly as error:
-            return Failure(why=f"its workers died while running it: {error}")
+            deaths[name] += 1
+            if deaths[name] == 1:
+                return SUSPECTED
+            return Failure(why=f"its workers died while running it and no other task: {error}; {REMEDY}")
         except BrokenProcessPool:
             deaths[name] += 1
             if deaths[name] < MAX_DEATHS:
                 return DIED
-            return Failure(why=f"{MAX_DEATHS} worker processes in a row died while running it")
+            return Failure(why=f"{MAX_DEATHS} worker processes in a row died while running it; {REMEDY}")
         except CancelledError:
             self.check()
             raise
+        if not isinstance(result, Ran):
+            return result
+        self.spent.append((name, replace(result, result=None)))
+        return result.result
 
     def _free(self, under_way: Iterable[tuple[Lane, str, object]]) -> Iterator[Lane]:
         """Yield the lanes that can take a task, in turn, once for each task that they can take."""
@@ -146,28 +211,6 @@ class Workers:
             room[id(lane)] -= 1
         for taken in range(max(room.values())):
             yield from (lane for lane in self.lanes if room[id(lane)] > taken)
-
-
-def _submit[T, R](lane: Lane, function: Callable[[T], R], argument: T) -> Future[R]:
-    if lane.is_sealed:
-        return lane.executor.submit(_opener(), pickle.dumps((function, argument)))
-    try:
-        return lane.executor.submit(function, argument)
-    except BrokenProcessPool:  # its worker died, in its last task or while idle
-        lane.restart()
-        return lane.executor.submit(function, argument)
-
-
-def _opener() -> Callable[[bytes], Any]:
-    """Return a function that unpacks and runs a task. It is local, so that Dask sends its code instead of its name."""
-
-    def open_sealed(sealed: bytes) -> Any:  # noqa: ANN401 - whatever the task returns
-        import pickle
-
-        function, argument = pickle.loads(sealed)  # noqa: S301 - our own bytes
-        return function(argument)
-
-    return open_sealed
 
 
 # --- on this machine -------------------------------------------------------------------------------------------------
@@ -179,14 +222,21 @@ def local(workers: int) -> Iterator[Workers]:
 
     The processes end with the block. After an interruption or an error, they are terminated at once.
     """
+    with tempfile.TemporaryDirectory(prefix="sweep-") as folder, _processes(workers, FolderPost(Path(folder))) as lanes:
+        yield Workers(lanes=lanes)
+
+
+@contextmanager
+def _processes(workers: int, post: Post) -> Iterator[list[Lane]]:
+    """Start worker processes, and end them with the block."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED])
     _start_forkserver()
     others = set(multiprocessing.active_children())
     start = partial(ProcessPoolExecutor, 1, mp_context=context, initializer=set_up)
-    lanes = [Lane(start=start) for _ in range(workers)]
+    lanes = [Lane(start=start, post=post) for _ in range(workers)]
     try:
-        yield Workers(lanes=lanes)
+        yield lanes
     except BaseException:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -238,11 +288,17 @@ def dask(address: str) -> Iterator[Workers]:
         ) from error
     try:
         threads = _count_workers(client, address)
-        lane = Lane(start=partial(client.get_executor, pure=False), depth=2 * threads, is_sealed=True)
+        watch = SchedulerWatch(client, address)
+        post = ClusterPost(client, watch)
+        lane = Lane(start=partial(client.get_executor, pure=False), depth=2 * threads, post=post)
+
+        def check() -> None:
+            if joined := watch():
+                lane.depth = 2 * joined
+                post.spread()
+
         try:
-            yield Workers(
-                lanes=[lane], check=SchedulerWatch(client, address), deadly=(KilledWorker,), guard=work.fingerprint()
-            )
+            yield Workers(lanes=[lane], check=check, deadly=(KilledWorker,), guard=work.fingerprint())
         finally:
             lane.executor.shutdown(wait=False)
     finally:
@@ -262,9 +318,10 @@ class SchedulerWatch:
         self._client = client
         self._address = address
         self._seen_s = time.monotonic()
+        self._known = set(client.nthreads())  # type: ignore[no-untyped-call]
 
-    def __call__(self) -> None:
-        """Check once."""
+    def __call__(self) -> int:
+        """Check once. Return the number of threads of all workers if others than before are there, and 0 otherwise."""
         keeps = "finished work is kept, and the same command resumes the sweep"
         try:
             threads = self._client.nthreads() if self._client.status == "running" else None  # type: ignore[no-untyped-call]
@@ -279,6 +336,8 @@ class SchedulerWatch:
                 f"SCHEDULER={self._address}: there have been no workers for {WITHOUT_WORKERS_S} s; "
                 f"start some with `{start_workers(self._address)}`; {keeps}"
             )
+        new, self._known = threads.keys() - self._known, set(threads)
+        return sum(threads.values()) if new else 0
 
 
 def _count_workers(client: "distributed.Client", address: str) -> int:

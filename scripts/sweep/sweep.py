@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from scripts.backtest import forecasts, ledger, prices
-from scripts.backtest.compute import Task
 from scripts.backtest.model import BacktestError, Options, Panel
 from scripts.backtest.uncertainty import Numbers
 from scripts.console import InterruptedCommandError
-from scripts.sweep import tasks
+from scripts.sweep import requests, tasks
 from scripts.sweep.executors import Failure, Workers
+from scripts.sweep.panels import PartPanel, PartPanels
+from scripts.sweep.requests import Request
+from scripts.sweep.sharing import Shared
 from scripts.sweep.store import Store, identity
-from scripts.sweep.tasks import RETURNS, Figures, Job, Packed, pack, unpack_returns
+from scripts.sweep.tasks import RETURNS, Figures, ForecastJob, Job, unpack_returns
 from scripts.sweep.walk_forward import Part
 from trader.alpha import own
 from trader.model import NEW_YORK
@@ -63,7 +64,7 @@ def sweep(
     workers: Workers,
     folder: Path,
     progress: Progress = no_progress,
-    forecast: Callable[[Task], bytes] = tasks.forecast,
+    forecast: Callable[[ForecastJob], bytes] = tasks.forecast,
     judge: Callable[[Job], Figures] = tasks.figures,
 ) -> Swept:
     """Test every setting on every part, starting with cash only. Results already in `folder` are not computed again.
@@ -76,9 +77,9 @@ def sweep(
     failures: dict[str, Failure] = {}
     work_under_way = FORECASTS, 0, 0
     try:
-        for work_under_way in _forecasts(plan, todo, folder / "forecasts", workers, forecast):
+        for work_under_way in _forecasts(todo, folder / "forecasts", workers, forecast):
             progress(*work_under_way)
-        for work_under_way in _backtests(plan, todo, folder / "forecasts", workers, judge, results, failures):
+        for work_under_way in _backtests(todo, folder / "forecasts", workers, judge, results, failures):
             progress(*work_under_way)
     except KeyboardInterrupt:
         what, done, of = work_under_way
@@ -101,6 +102,7 @@ class Cell:
     name: str
     options: Options  # with the part's days as the span
     part: Part
+    panel: PartPanel
     group: str  # cells with the same group share their forecasts
 
 
@@ -108,8 +110,8 @@ class TaskPlan:
     """All cells of a sweep, ordered so that the cells of one group are consecutive."""
 
     def __init__(self, panel: Panel, options: Sequence[Options], parts: Sequence[Part]) -> None:
-        self._panel = panel
-        self._cuts: dict[tuple[int, int], tuple[Panel, str]] = {}
+        needed = {forecasts.count_needed_bars(each.settings) for each in options}
+        self._panels = PartPanels(panel, parts, needed)
         self._fingerprint = tasks.fingerprint()
         self._by_setting = {(each, part.number): self._cell(each, part) for part in parts for each in options}
         by_group: dict[str, dict[str, Cell]] = {}
@@ -121,68 +123,16 @@ class TaskPlan:
         """Return the cell of a setting on a part."""
         return self._by_setting[options, part.number]
 
-    def panel(self, cell: Cell) -> Panel:
-        """Return the bars that a cell needs."""
-        return self._cut(cell.part, cell.options)[0]
-
-    def tasks(self, cells: Sequence[Cell]) -> Iterator[tuple[str, Task]]:
-        """Yield tasks for the forecasts that the cells of one group are likely to need, each once.
-
-        The settings of a group may look at different symbols, because their universes differ.
-        """
-        seen: set[object] = set()
-        choosing: dict[tuple[int, int], Cell] = {}
-        for cell in cells:
-            settings = cell.options.settings
-            choosing.setdefault((settings.universe_size, settings.universe_lookback_bars), cell)
-        for cell in choosing.values():
-            for task in forecasts.tasks(self.panel(cell), cell.options, cell.part.times):
-                wanted = {symbol: (symbol, bars, task.closes.index[-1]) for symbol, bars in task.bars.items() if bars}
-                if new := frozenset(symbol for symbol, each in wanted.items() if each not in seen):
-                    seen.update(wanted[symbol] for symbol in new)
-                    only = task.only(new)
-                    yield identity(list(only.bars.items()), task.closes.index[-1]), only
-
     def _cell(self, options: Options, part: Part) -> Cell:
-        spanned = replace(options, start=part.start, end=part.end)
-        digest = self._cut(part, options)[1]
+        panel, digest = self._panels.of(part, forecasts.count_needed_bars(options.settings))
         days = (part.start.isoformat(), part.end.isoformat())
         return Cell(
             name=identity(self._fingerprint, ledger.identify(options), days, digest),
-            options=spanned,
+            options=replace(options, start=part.start, end=part.end),
             part=part,
+            panel=panel,
             group=identity(self._fingerprint, _describe_forecasts(options), days, digest),
         )
-
-    def _cut(self, part: Part, options: Options) -> tuple[Panel, str]:
-        """Return the part's bars with the history before them, and a digest of their content."""
-        asked = forecasts.count_needed_bars(options.settings)
-        if (part.number, asked) not in self._cuts:
-            cut = with_history(self._panel, part, asked)
-            self._cuts[part.number, asked] = cut, digest_of(cut)
-        return self._cuts[part.number, asked]
-
-
-def with_history(panel: Panel, part: Part, bars: int) -> Panel:
-    """Return the bars of a part, preceded by enough history that a symbol has `bars` bars up to the part's first."""
-    end = int(panel.close.index.searchsorted(part.times[0])) + 1
-    # Counted backwards, for the symbol with the most.
-    counts = panel.close.iloc[:end].iloc[::-1].notna().cumsum().max(axis=1).to_numpy()
-    first = end - 1 - int(np.argmax(counts >= bars)) if counts[-1] >= bars else 0
-    frames = panel.tables
-    cut = {id(frame): frame.iloc[first:].loc[: part.times[-1]] for frame in frames.values()}  # may all be one object
-    tables: dict[str, Any] = {name: cut[id(frame)] for name, frame in frames.items()}
-    return replace(panel, notes=(), **tables)
-
-
-def digest_of(panel: Panel) -> str:
-    """Return a hash of the bars: times, symbols, members of the index and prices."""
-    symbols = [str(symbol) for symbol in panel.close.columns]
-    digest = sha256(repr((panel.has_ohlc, symbols, panel.members)).encode())
-    digest.update(pd.DatetimeIndex(panel.close.index).as_unit("ns").asi8.tobytes())
-    for frame in panel.tables.values():
-        digest.update(np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).tobytes())
-    return digest.hexdigest()
 
 
 def span(panel: Panel, options: Sequence[Options]) -> tuple[Any, ...]:
@@ -209,7 +159,7 @@ def _describe_forecasts(options: Options) -> dict[str, object]:
 
 
 def _forecasts(
-    plan: TaskPlan, todo: Sequence[Cell], folder: Path, workers: Workers, forecast: Callable[[Task], bytes]
+    todo: Sequence[Cell], folder: Path, workers: Workers, forecast: Callable[[ForecastJob], bytes]
 ) -> Iterator[tuple[str, int, int]]:
     """Compute the forecasts that the folder lacks, keep them in a file for each group, and yield the progress.
 
@@ -217,25 +167,45 @@ def _forecasts(
     """
     groups = _groups(todo)
     stores = {group: Store(folder / f"{group}.jsonl") for group in groups}
-    missing = {
-        group: sum(name not in stores[group] for name, _ in plan.tasks(cells)) for group, cells in groups.items()
-    }
-    of = sum(missing.values())
-
-    def tasks() -> Iterator[tuple[str, Task]]:
-        for group, cells in groups.items():
-            if missing[group]:
-                yield from ((f"{group}/{name}", task) for name, task in plan.tasks(cells) if name not in stores[group])
-
-    for done, (name, result) in enumerate(workers.results(forecast, tasks()), start=1):
+    lacking = {group: _find_lacking(cells, stores[group]) for group, cells in groups.items()}
+    size = requests.choose_size((each for some in lacking.values() for each in some), workers.count())
+    jobs = [
+        (f"{group}/{requests.identify(some)}", _make_forecast_job(groups[group][0], some))
+        for group, missing in lacking.items()
+        for some in requests.divide(missing, size)
+    ]
+    for done, (name, result) in enumerate(workers.results(forecast, jobs), start=1):
         if not isinstance(result, Failure):
-            group, _, task = name.partition("/")
-            stores[group].keep(task, base64.b64encode(result).decode())
-        yield FORECASTS, done, of
+            group, _, job = name.partition("/")
+            stores[group].keep(job, base64.b64encode(result).decode())
+        yield FORECASTS, done, len(jobs)
+
+
+def _find_lacking(cells: Sequence[Cell], store: Store) -> Sequence[Request]:
+    """Return the forecasts that the cells of one group are likely to need and the store lacks, each once.
+
+    The settings of a group may look at different symbols, because their universes differ.
+    """
+    choosing: dict[tuple[int, int], Cell] = {}
+    for cell in cells:
+        settings = cell.options.settings
+        choosing.setdefault((settings.universe_size, settings.universe_lookback_bars), cell)
+    table = tasks.unpack_table(tuple(map(base64.b64decode, store.results())))
+    panel = cells[0].panel.take()
+    needed = (task for cell in choosing.values() for task in forecasts.tasks(panel, cell.options, cell.part.times))
+    return requests.find_lacking(needed, panel.close.index, table)
+
+
+def _make_forecast_job(cell: Cell, some: Sequence[Request]) -> ForecastJob:
+    return ForecastJob(
+        panel=cell.panel,
+        bar_interval=cell.options.settings.bar_interval,
+        key=forecasts.key(cell.options),
+        requests=tuple(some),
+    )
 
 
 def _backtests(
-    plan: TaskPlan,
     todo: Sequence[Cell],
     folder: Path,
     workers: Workers,
@@ -245,13 +215,12 @@ def _backtests(
 ) -> Iterator[tuple[str, int, int]]:
     """Compute the cells, keep their results, and yield the progress."""
     cells = {cell.name: cell for cell in todo}
-    of = len(cells)
 
     def jobs() -> Iterator[tuple[str, Job]]:
         for group, members in _groups(todo).items():
-            table = pack([base64.b64decode(each) for each in Store(folder / f"{group}.jsonl").results()])
-            panel = pack(plan.panel(members[0]))
-            yield from ((cell.name, make_job(cell, panel, table)) for cell in members)
+            known = tuple(base64.b64decode(each) for each in Store(folder / f"{group}.jsonl").results())
+            table = Shared(identity(group, sha256(b"".join(known)).hexdigest()), known)
+            yield from ((cell.name, make_job(cell, table)) for cell in members)
 
     for done, (name, result) in enumerate(workers.results(judge, jobs()), start=1):
         if isinstance(result, Failure):
@@ -260,14 +229,14 @@ def _backtests(
             cell = cells[name]
             about = {"part": f"{cell.part.start} to {cell.part.end}"}
             results.keep(name, result, **about)
-        yield BACKTESTS, done, of
+        yield BACKTESTS, done, len(cells)
 
 
-def make_job(cell: Cell, panel: Packed, table: Packed) -> Job:
+def make_job(cell: Cell, table: Shared[tuple[bytes, ...]]) -> Job:
     """Return the backtest of a cell, with the files of its rule if that is one of the owner's."""
     signal = cell.options.settings.signal
     rule = own.list_sources(signal) if own.is_file(signal) else ()
-    return Job(options=cell.options, panel=panel, table=table, rule=rule)
+    return Job(options=cell.options, panel=cell.panel, table=table, rule=rule)
 
 
 def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -1,6 +1,6 @@
 """The tasks of a sweep, which run in any process: forecasts that settings share, and backtests of one setting.
 
-Tasks carry their data as bytes, which are cheap to pass on. A worker keeps the data that it unpacked last.
+Tasks name the prices and the forecasts that they share: see sharing. A worker keeps what it unpacked last.
 """
 
 import base64
@@ -9,9 +9,9 @@ import pickle
 import platform
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +23,12 @@ import trader
 from scripts import backtest as home
 from scripts.backtest import compute, statistics
 from scripts.backtest.engine import backtest
-from scripts.backtest.model import Options, Panel
+from scripts.backtest.model import Options
 from scripts.backtest.uncertainty import Numbers
+from scripts.sweep import panels, requests
+from scripts.sweep.panels import PartPanel
+from scripts.sweep.requests import Request
+from scripts.sweep.sharing import Shared
 from trader.alpha import own
 from trader.alpha.confinement import Sources
 
@@ -40,16 +44,22 @@ PACKAGES = ("backtrader", "cmdstanpy", "empyrical-reloaded", "holidays", "numpy"
 ONE_AT_A_TIME = threading.Lock()
 """Held by each task: Prophet draws from NumPy's global state, so tasks in several threads would disturb each other."""
 
-UNPACKED = 4
-"""Number of unpacked panels, and of unpacked forecast tables, that a worker keeps."""
+UNPACKED = 2
+"""Number of unpacked forecast tables that a worker keeps: that of the setting before and of this one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """A pickled value. Two are equal if their digests are."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastJob:
+    """Forecasts of some symbols at some bars of a part."""
 
-    digest: str
-    data: bytes = field(repr=False, compare=False)
+    panel: PartPanel
+    bar_interval: str
+    key: compute.Key
+    requests: tuple[Request, ...]
+
+    def make_task(self) -> compute.Task:
+        """Return the computation, with its closes cut from the part's."""
+        return requests.to_task(self.requests, self.key, self.panel.fitted(self.bar_interval))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,27 +67,22 @@ class Job:
     """The backtest of one setting on one part, whose days are the span of the options."""
 
     options: Options
-    panel: Packed
-    table: Packed  # a list of results of `forecast`
+    panel: PartPanel
+    table: Shared[tuple[bytes, ...]]  # results of `forecast`
     rule: Sources = ()  # the files of an own rule, because a worker may have another folder, or another machine
 
 
-def pack(value: object) -> Packed:
-    """Pickle a value that is passed to many tasks."""
-    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-    return Packed(hashlib.sha256(data).hexdigest(), data)
-
-
-def forecast(task: compute.Task) -> bytes:
+def forecast(job: ForecastJob) -> bytes:
     """Compute the table of forecasts of one task; return it pickled and compressed."""
     with ONE_AT_A_TIME:
-        return zlib.compress(pickle.dumps(compute.compute(task), protocol=pickle.HIGHEST_PROTOCOL), level=1)
+        made = compute.compute(job.make_task())
+        return zlib.compress(pickle.dumps(made, protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
 
 def figures(job: Job) -> Figures:
     """Compute the key figures of one backtest."""
     with ONE_AT_A_TIME, lend(job):
-        result = backtest(unpack_panel(job.panel), job.options, table=unpack_table(job.table))
+        result = backtest(job.panel.take(), job.options, table=_unpack_shared(job.table))
         return {**statistics.key_figures(result), RETURNS: pack_returns(statistics.excess_returns(result))}
 
 
@@ -98,20 +103,17 @@ def unpack_returns(packed: str) -> Numbers:
     return np.frombuffer(base64.b64decode(packed), "<f4").astype(np.float64)
 
 
-@lru_cache(maxsize=UNPACKED)
-def unpack_panel(packed: Packed) -> Panel:
-    """Unpack the panel of a job."""
-    panel: Panel = pickle.loads(packed.data)  # noqa: S301 - our own bytes
-    return panel
-
-
-@lru_cache(maxsize=UNPACKED)
-def unpack_table(packed: Packed) -> compute.Table:
-    """Unpack the forecasts of a job."""
+def unpack_table(packed: Iterable[bytes]) -> compute.Table:
+    """Unpack results of `forecast`."""
     table: compute.Table = {}
-    for each in pickle.loads(packed.data):  # noqa: S301 - our own bytes
+    for each in packed:
         table |= pickle.loads(zlib.decompress(each))  # noqa: S301 - our own bytes
     return table
+
+
+@lru_cache(maxsize=UNPACKED)
+def _unpack_shared(packed: Shared[tuple[bytes, ...]]) -> compute.Table:
+    return unpack_table(packed.value)
 
 
 class OtherVersionError(Exception):
@@ -152,6 +154,8 @@ def sources() -> str:
     """Return a hash of the sources that results depend on: the bot's modules and data, and the backtest's modules."""
     bot, here = Path(trader.__file__).parent, Path(home.__file__).parent
     digest = hashlib.sha256()
-    for path in (*sorted(bot.rglob("*.py")), *sorted(bot.rglob("*.csv")), *sorted(here.glob("*.py")), Path(__file__)):
+    own_files = [Path(module.__file__ or "") for module in (panels, requests)]
+    bots = (*sorted(bot.rglob("*.py")), *sorted(bot.rglob("*.csv")))
+    for path in (*bots, *sorted(here.glob("*.py")), Path(__file__), *own_files):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from scripts.backtest.model import BacktestError, Options, Panel
-from scripts.sweep.sweep import digest_of, span, with_history
+from scripts.sweep.panels import digest_of, with_history
+from scripts.sweep.sweep import span
 from scripts.sweep.walk_forward import (
     BETTER,
     WITHOUT_A_YEAR,
@@ -137,17 +138,18 @@ def panel(rows: int, *, gap: int | None = None) -> Panel:
 
 def test_a_part_gets_its_history_and_nothing_after_it() -> None:
     part = parts(days(100), 1)[1]
-    cut = with_history(panel(120), part, 30)
+    cut = with_history(panel(120), part.times[0], part.times[-1], 30)
     assert (cut.close.index[29], cut.close.index[-1]) == (part.times[0], part.times[-1])
 
 
 def test_bars_without_a_price_do_not_count_as_history() -> None:
     part = parts(days(100), 1)[1]
-    assert with_history(panel(120, gap=40), part, 30).close.index[30] == part.times[0]
+    assert with_history(panel(120, gap=40), part.times[0], part.times[-1], 30).close.index[30] == part.times[0]
 
 
 def test_closes_alone_are_handed_over_once_not_four_times() -> None:
-    cut = with_history(panel(120), parts(days(100), 1)[1], 30)
+    part = parts(days(100), 1)[1]
+    cut = with_history(panel(120), part.times[0], part.times[-1], 30)
     assert cut.open is cut.close
 
 
