@@ -22,6 +22,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 SIZES: Mapping[str, tuple[float, float]] = {"wide": (10.6, 3.4), "narrow": (4.2, 3.0)}
 """The sizes of the chart in inches; the page shows the one that fits."""
 
+type Line = tuple[str, str, float, Sequence[float]]
+"""A line of the chart: its name, color and width, and its values."""
+
 
 def write(answer: Answer, path: Path) -> None:
     """Write the page of a report. Symbols and the broker's words are untrusted: the template escapes all of them."""
@@ -71,22 +74,32 @@ def _contents(answer: Answer) -> dict[str, Any]:
 
 
 def _draw(answer: Answer) -> Iterator[Markup]:
-    """Draw the strategy and the benchmark in percent of where they began, in each size."""
-    curve = answer.curve
-    if curve is None or len(curve.days) < 2:
+    """Draw the strategy and the benchmark, in each size."""
+    days, lines = list_lines(answer)
+    if not lines:
         return
-    days = [each.day for each in curve.days]
-    lines: list[tuple[str, str, float, Sequence[float]]] = [
-        (answer.strategy, "accent", 2.0, [growth - 1 for growth in accumulate(curve.growths, mul)])
-    ]
-    if tested := gap_table.list_test(answer):
-        lines.append(("the test", "muted", 1.2, tested))
-    others = [answer.compared.measure(previous_session(days[0]), day) for day in days]
-    if None not in others:
-        lines.append((answer.compared.name, "ink", 1.2, [each or 0.0 for each in others]))
     last = ", ".join(f"{name} {formatting.percent(values[-1])}" for name, _, _, values in lines)
     for name, size in SIZES.items():
         yield _draw_one(name, size, days, lines, f"From {days[0]} to {days[-1]}: {last}.")
+
+
+def list_lines(answer: Answer) -> tuple[list[date], list[Line]]:
+    """Return the days and the lines of the chart, in percent of where they began; none if there are not two days.
+
+    All begin at 0, at the close before the first day.
+    """
+    curve = answer.curve
+    if curve is None or len(curve.days) < 2:
+        return [], []
+    days = [previous_session(curve.days[0].day), *(each.day for each in curve.days)]
+    growths = accumulate([1.0, *curve.growths], mul)
+    lines: list[Line] = [(answer.strategy, "accent", 2.0, [growth - 1 for growth in growths])]
+    if tested := gap_table.list_test(answer):
+        lines.append(("the test", "muted", 1.2, [0.0, *tested]))
+    others = [answer.compared.measure(days[0], day) for day in days[1:]]
+    if None not in others:
+        lines.append((answer.compared.name, "ink", 1.2, [0.0, *(each or 0.0 for each in others)]))
+    return days, lines
 
 
 def _draw_one(

@@ -2,16 +2,20 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lambda_function import run
-from scripts.owner import report
+from scripts.owner import page, report
+from scripts.owner.answer import list_returns, make
+from scripts.run.reconcile import inputs_of, local
 from scripts.testkit.alpaca import AlpacaFake
 from tests.pages import LIGHT, Browse, Elements, measure
 from tests.several_days import BOUGHT, SeveralDays, at, buy_and_sell, shorten_waits
+from trader.progress import no_progress
 
 MEASURE = """
 <script>
@@ -196,6 +200,19 @@ def test_the_page_follows_the_rules_of_pages(tmp_path: Path) -> None:
     assert counts == [1, 3, 5]  # the brand, and the chart in two sizes
     assert "Whether the forecast has earned its place is not known yet" in page.text
     assert all(each.get("scope") for each in page.find_all("th"))
+
+
+@pytest.mark.usefixtures("laptop")
+def test_all_lines_of_the_chart_begin_at_the_same_point_and_end_as_the_table_says() -> None:
+    inputs = inputs_of(local({"ENGINE": "map"}), {"SINCE": "90d"}, datetime.now(UTC))
+    answer = make(inputs, "", no_progress)
+    days, lines = page.list_lines(answer)
+    assert [name for name, _, _, _ in lines] == ["trend", "the test", "S&P 500"]
+    assert {values[0] for _, _, _, values in lines} == {0.0}
+    assert {len(values) for _, _, _, values in lines} == {len(days)} == {3}
+    _, own, other = list_returns(answer)[-1]
+    assert lines[0][3][-1] == pytest.approx(own)
+    assert lines[2][3][-1] == other
 
 
 @pytest.mark.usefixtures("laptop")
