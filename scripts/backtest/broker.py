@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
+from itertools import islice
 from typing import Any
 
 import backtrader as bt
@@ -76,11 +77,13 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
     """Backtrader's broker with the changes listed above.
 
     `has_ohlc` says whether opening prices are known, and `has_days_of_bars` whether a day has several bars.
-    `decided_at` is the bar of the bot's last decision, as a number.
+    `decided_at` is the bar of the bot's last decision, as a number. `changes` counts what may have changed the orders
+    that are open, but for new ones, which are the last in `pending`.
     """
 
     params = (("has_ohlc", True), ("has_days_of_bars", False))
     decided_at = 0.0
+    changes = 0
 
     @classmethod
     def of(cls, options: Options, *, has_ohlc: bool) -> "Exchange":
@@ -100,12 +103,44 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         return broker
 
     def next(self) -> None:
-        """Work the pending orders on a new bar: market orders first, each kind in the order of placing."""
+        """Work the pending orders on a new bar: market orders first, each kind in the order of placing.
+
+        Of what Backtrader's own method does, this leaves out interest, futures, expiry and the portfolio's value, which
+        nobody asks for, and orders whose price the bar does not come near to, which are almost all.
+        """
+        self.changes += 1
+        while self._toactivate:
+            self._toactivate.popleft().activate()
         # Backtrader goes by age alone. Then an old stop that is hit late in a bar would pay for a buy at its opening.
         by_kind = sorted(self.pending, key=lambda order: order.exectype != bt.Order.Market)
         self.pending.clear()
         self.pending.extend(by_kind)
-        super().next()
+        self.pending.append(None)  # behind it are those that stay
+        while (order := self.pending.popleft()) is not None:
+            if not order.active() or self._is_out_of_reach(order):
+                self.pending.append(order)
+                continue
+            self._try_exec(order)
+            if order.alive():
+                self.pending.append(order)
+            elif order.status == bt.Order.Completed:
+                self._bracketize(order)
+
+    def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: ANN401 Backtrader's order
+        """Cancel an order and, unless it is told that they are being canceled, the others of its bracket."""
+        self.changes += 1
+        is_canceled: bool = super().cancel(order, bracket)
+        return is_canceled
+
+    def _is_out_of_reach(self, order: Any) -> bool:  # noqa: ANN401 Backtrader's order
+        """Check whether no price of a bar fills a stop or a limit; both are sales."""
+        lines = order.data.lines
+        if order.exectype == bt.Order.Limit:
+            return bool(lines.high[0] < order.created.price)
+        if order.exectype == bt.Order.Stop:
+            price_usd = order.created.price
+            return bool(lines.low[0] > price_usd and lines.open[0] > price_usd and lines.close[0] > price_usd)
+        return False
 
     def _bracketize(self, order: Any, cancel: bool = False) -> None:  # noqa: ANN401 Backtrader's order
         super()._bracketize(order, cancel)
@@ -145,6 +180,7 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         position = self.positions[data]
         position.fix(quantity, position.price / ratio)
         self.cash += cash_usd
+        self.changes += 1
 
     def _opens_at_limit(self, stop: Any, open_usd: float) -> bool:  # noqa: ANN401 Backtrader's order
         """Check whether a bar opens at or above the limit of a stop's bracket, whose turn comes after the stop's."""
@@ -174,6 +210,7 @@ class BacktraderBroker:
         self._strategy = strategy
         self._options = options
         self._feeds = {feed._name: feed for feed in strategy.datas}
+        self._closes = {name: feed.lines.close for name, feed in self._feeds.items()}
         self._sent: dict[str, _Sent] = {}
         self._held: dict[str, float] = {}  # in the order of the last change, as in the embedded broker
         self._now: datetime | None = None
@@ -182,6 +219,11 @@ class BacktraderBroker:
         self._filled_at: dict[str, datetime] = {}  # the start of the bar in which an order was filled, by its id
         self._last_equity_usd = options.cash_usd
         self._ended: dict[str, Order | None] = {}  # orders that do not change any more, once they have been asked for
+        self._own: dict[str, Any] = {}  # Backtrader's orders by order id
+        self._open: list[OpenOrder] = []  # as of so many changes, and of so many pending orders
+        self._open_as_of = (-1, 0)
+        self._shown: dict[int, tuple[object, OpenOrder]] = {}  # by Backtrader's number, with what may change of it
+        self._positions: Mapping[str, Position] | None = None  # None if they have to be read
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
 
@@ -221,19 +263,23 @@ class BacktraderBroker:
                 self._filled_at[name] = executed or time
             if kind == STOP_LOSS:
                 self._stopped_at[order.symbol] = time
+            self._positions = None
             self._held.pop(order.symbol, None)
             if size := self._strategy.broker.getposition(self._feeds[order.symbol]).size:
                 self._held[order.symbol] = size
         elif own.status in {bt.Order.Margin, bt.Order.Rejected} and kind == MARKET:
             reason = f"{order.side} {order.quantity:g}: not enough cash at its fill price"
             self._refuse(order, time, reason)
-        if not is_leg and not own.alive():
-            self._ended[name] = None
+        if not own.alive():
+            self._shown.pop(own.ref, None)
+            self._own.pop(own.info["order_id"], None)
+            if not is_leg:
+                self._ended[name] = None
 
     def end_of_bar(self, time: datetime) -> None:
         """Cancel market orders that no bar has filled: they are day orders, as at Alpaca."""
         for own in self._strategy.broker.get_orders_open():
-            if own.info["kind"] != MARKET:
+            if own.exectype != bt.Order.Market:
                 continue
             order = self._sent[own.info["client_order_id"]].order
             lost = "; the position's bracket is also canceled" if order.side is Side.SELL else ""
@@ -323,36 +369,62 @@ class BacktraderBroker:
 
     def positions(self) -> Mapping[str, Position]:
         """Return every position, valued at its last close."""
-        reserved = {own.data._name for own in self._exits()} if self._held else set()
-        return {
-            symbol: Position(
-                symbol=symbol,
-                quantity=size,
-                average_price_usd=self._strategy.broker.getposition(self._feeds[symbol]).price,
-                price_usd=self._close_usd(symbol),
-                available=0.0 if symbol in reserved else size,
-            )
-            for symbol, size in self._held.items()
-        }
+        open_orders = self._read_open()
+        if self._positions is None:
+            reserved = {each.symbol for each in open_orders if each.is_leg}
+            self._positions = {
+                symbol: Position(
+                    symbol=symbol,
+                    quantity=size,
+                    average_price_usd=self._strategy.broker.getposition(self._feeds[symbol]).price,
+                    price_usd=self._close_usd(symbol),
+                    available=0.0 if symbol in reserved else size,
+                )
+                for symbol, size in self._held.items()
+            }
+        return dict(self._positions)
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Return the orders waiting to be filled, and the bracket legs that protect positions."""
-        return tuple(
-            OpenOrder(
-                order_id=own.info["order_id"],
-                client_order_id=self._name(own),
-                symbol=own.data._name,
-                side=Side.BUY if own.isbuy() else Side.SELL,
-                quantity=abs(own.executed.remsize),
-                is_leg=own.info["kind"] != MARKET,
-                type=TYPES[own.exectype],
-                status=STATUS[own.status],
-                stop_price_usd=own.price if own.exectype == bt.Order.Stop else None,
-                limit_price_usd=own.price if own.exectype == bt.Order.Limit else None,
-                parent_id=own.parent.info["order_id"] if own.parent else "",
-            )
-            for own in self._strategy.broker.get_orders_open()
-            if own.active()  # legs become active when their buy is filled
+        return tuple(self._read_open())
+
+    def _read_open(self) -> Sequence[OpenOrder]:
+        """Return the open orders: what is known of them already, unless something has changed, and the new ones.
+
+        The bot asks before each of its orders, and there may be a thousand legs.
+        """
+        exchange = self._strategy.broker
+        changes, count = self._open_as_of
+        if changes != exchange.changes:
+            count, self._open, self._positions = 0, [], None
+        for own in islice(exchange.pending, count, None):
+            if own.active():  # legs become active when their buy is filled
+                self._open.append(self._show(own))
+                self._positions = None  # a stop reserves shares
+        self._open_as_of = exchange.changes, len(exchange.pending)
+        return self._open
+
+    def _show(self, own: Any) -> OpenOrder:  # noqa: ANN401 Backtrader's order
+        """Return an open order as the bot sees it."""
+        state = own.status, own.executed.remsize, own.price
+        known = self._shown.get(own.ref)
+        if known is None or known[0] != state:
+            known = self._shown[own.ref] = state, self._describe_open(own)
+        return known[1]
+
+    def _describe_open(self, own: Any) -> OpenOrder:  # noqa: ANN401 Backtrader's order
+        return OpenOrder(
+            order_id=own.info["order_id"],
+            client_order_id=self._name(own),
+            symbol=own.data._name,
+            side=Side.BUY if own.isbuy() else Side.SELL,
+            quantity=abs(own.executed.remsize),
+            is_leg=own.info["kind"] != MARKET,
+            type=TYPES[own.exectype],
+            status=STATUS[own.status],
+            stop_price_usd=own.price if own.exectype == bt.Order.Stop else None,
+            limit_price_usd=own.price if own.exectype == bt.Order.Limit else None,
+            parent_id=own.parent.info["order_id"] if own.parent else "",
         )
 
     def _is_leg(self, own: Any) -> bool:  # noqa: ANN401 Backtrader's order
@@ -395,7 +467,7 @@ class BacktraderBroker:
 
     def latest_prices_usd(self, symbols: Sequence[str]) -> Mapping[str, float]:
         """Return the current close of each symbol, at which the bot has decided."""
-        return {symbol: self._close_usd(symbol) for symbol in symbols if len(self._feeds.get(symbol, ()))}
+        return {symbol: self._close_usd(symbol) for symbol in symbols if len(self._closes.get(symbol, ()))}
 
     def reserve_requests(self, count: int) -> None:
         """Return at once: nothing limits the calls."""
@@ -404,7 +476,7 @@ class BacktraderBroker:
         """Place the order with Backtrader, including its bracket."""
         if order.client_order_id in self._sent:
             raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
-        if order.side is Side.SELL and any(own.data._name == order.symbol for own in self._exits()):
+        if order.side is Side.SELL and any(each.is_leg and each.symbol == order.symbol for each in self._read_open()):
             raise SharesReservedError("insufficient quantity available: its bracket holds the shares")
         self._sent[order.client_order_id] = self._place(order)
         return self._describe_order(order.client_order_id)
@@ -415,9 +487,8 @@ class BacktraderBroker:
 
     def cancel(self, order: OpenOrder | Order) -> None:
         """Cancel an order; canceling one leg of a bracket cancels the other."""
-        for own in self._strategy.broker.get_orders_open():
-            if own.info["order_id"] == order.order_id:
-                self._strategy.broker.cancel(own)
+        if own := self._own.get(order.order_id):
+            self._strategy.broker.cancel(own)
 
     def _cancel_market_orders(self, symbol: str, time: datetime, reason: str) -> None:
         """Cancel the open market orders of a symbol, with the legs that wait for them."""
@@ -461,15 +532,15 @@ class BacktraderBroker:
         if order.type is OrderType.STOP:
             stop = {"exectype": bt.Order.Stop, "price": order.stop_loss_usd}
             own = self._strategy.sell(data=feed, size=order.quantity, **stop, **info(STOP_LOSS, order.stop_loss_usd))
-            return _Sent(order, own)
+            return self._note(order, own)
         if order.side is Side.SELL:
             own = self._strategy.sell(data=feed, size=order.quantity, **info(MARKET, order.price_usd))
-            return _Sent(order, own)
+            return self._note(order, own)
         legs = {STOP_LOSS: (bt.Order.Stop, order.stop_loss_usd), TAKE_PROFIT: (bt.Order.Limit, order.take_profit_usd)}
         given = {kind: leg for kind, leg in legs.items() if leg[1] is not None}
         own = self._strategy.buy(data=feed, size=order.quantity, transmit=not given, **info(MARKET, order.price_usd))
         for number_of_leg, (kind, (exectype, price_usd)) in enumerate(given.items(), 1):
-            self._strategy.sell(
+            leg = self._strategy.sell(
                 data=feed,
                 size=order.quantity,
                 parent=own,
@@ -478,6 +549,11 @@ class BacktraderBroker:
                 transmit=number_of_leg == len(given),
                 **info(kind, price_usd),
             )
+            self._own[leg.info["order_id"]] = leg
+        return self._note(order, own)
+
+    def _note(self, order: Order, own: Any) -> _Sent:  # noqa: ANN401 Backtrader's order
+        self._own[own.info["order_id"]] = own
         return _Sent(order, own)
 
     def _describe_order(self, client_order_id: str) -> Order:
@@ -499,5 +575,5 @@ class BacktraderBroker:
 
     def _close_usd(self, symbol: str) -> float:
         """Return the last close, in the unit of the shares held now."""
-        feed, restated = self._feeds[symbol], self._restated.get(symbol)
-        return restated[1] if restated and restated[0] == len(feed) else float(feed.close[0])
+        close, restated = self._closes[symbol], self._restated.get(symbol)
+        return restated[1] if restated and restated[0] == len(close) else float(close[0])

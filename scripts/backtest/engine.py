@@ -4,17 +4,23 @@ The stages universe, forecast, alpha, portfolio, risk and execution are those th
 prices (the bars up to the current one) and the broker differ.
 """
 
+import gc
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 import backtrader as bt
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from scripts.backtest.broker import BacktraderBroker, Exchange
 from scripts.backtest.compute import Table
@@ -35,6 +41,9 @@ from trader.prices.reader import Prices
 from trader.progress import Progress, no_progress
 from trader.schedule.slot import is_due, slot_of
 from trader.stages import pipeline
+
+COLLECTING = (100_000, 20, 20)
+"""The thresholds of the search for garbage during a backtest: new objects, and searches of younger generations."""
 
 
 class BacktestJournal:
@@ -95,7 +104,7 @@ def backtest(
     cerebro = bt.Cerebro(stdstats=False)
     cerebro.setbroker(Exchange.of(options, has_ohlc=filled.has_ohlc))
     for symbol in panel.close.columns:
-        if bars := rows(filled, judged.visible[symbol], times):
+        if len(bars := rows(filled, judged.visible[symbol], times)):
             cerebro.adddata(Feed(rows=bars), name=symbol)
     if not judged.visible.loc[list(times)].notna().any(axis=1).all():
         # Backtrader stops only at bars of some feed, but the bot also runs when no symbol has a price that counts.
@@ -103,7 +112,7 @@ def backtest(
     cerebro.addstrategy(Driver, session=session)
     begun, is_complete = time.perf_counter(), True
     try:
-        with _quiet():
+        with _quiet(), _collecting_rarely():
             cerebro.run()
     except KeyboardInterrupt:
         is_complete = False
@@ -194,9 +203,10 @@ class _Session:
         """Pay out what is held of symbols whose prices have ended, as brokers do after a takeover or a delisting."""
         if self._options.fills_at_close:  # as the embedded broker, which knows of no delisting
             return
-        for symbol in self.broker.read_holdings():
-            sessions = self._unpriced.count(symbol, bar)
-            if sessions >= DELISTED_SESSIONS:
+        ended = self._unpriced.find(DELISTED_SESSIONS, bar)
+        for symbol in self.broker.read_holdings() if ended else ():
+            if symbol in ended:
+                sessions = self._unpriced.count(symbol, bar)
                 self.broker.pay_out(symbol, bar, f"no price for {sessions} sessions")
 
     @property
@@ -277,7 +287,11 @@ class _Session:
 
 
 class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
-    """The strategy that Backtrader calls at each bar; it passes each call on to the session."""
+    """The strategy that Backtrader calls at each bar; it passes each call on to the session.
+
+    Of what Backtrader does for a strategy at each bar, this leaves out what nobody asks for: the lengths of all feeds,
+    trades, the account's value, and all orders of the past, which it would keep in memory.
+    """
 
     params = (("session", None),)
 
@@ -289,41 +303,75 @@ class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
         """Report an order update."""
         self.p.session.heard(self, order)
 
-    def prenext(self) -> None:
-        """Run the bot on a bar that some symbols have not reached yet: the others are still traded."""
-        self.next()
-
     def next(self) -> None:
         """Run the bot on a bar."""
         self.p.session.bar(self)
 
+    def _getminperstatus(self) -> int:
+        """Say that the bar counts: some symbols may not have reached it yet, but the others are traded."""
+        return -1
+
+    def _addnotification(self, order: Any, quicknotify: bool = False) -> None:  # noqa: ANN401, ARG002 Backtrader's own
+        self._orderspending.append(order)
+
+    def _notify(self) -> None:
+        for order in self._orderspending:
+            self.notify_order(order)
+
+    def clear(self) -> None:
+        """Forget the order updates of the bar."""
+        self._orderspending: list[Any] = []
+
 
 class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
-    """The data feed of one symbol: `rows` of (Backtrader's time, open, high, low, close)."""
+    """The data feed of one symbol: `rows` of Backtrader's time, open, high, low and close, which it loads all at once.
+
+    Backtrader would read one row after another, and fill in the last prices anew at each bar.
+    """
 
     params = (("rows", ()),)
 
-    def start(self) -> None:
-        """Begin with the first row."""
-        super().start()
-        self._coming = iter(self.p.rows)
+    def preload(self) -> None:
+        """Fill the lines with all rows."""
+        rows, self.p.rows = np.asarray(self.p.rows, np.float64).reshape(-1, 5), ()
+        lines, zeros = self.lines, np.zeros(len(rows))
+        for line, values in zip(
+            (lines.datetime, lines.open, lines.high, lines.low, lines.close, lines.volume, lines.openinterest),
+            (*rows.T, zeros, zeros),
+            strict=True,
+        ):
+            line.array.frombytes(values.tobytes())
+        self.home()
+        self._times = [*rows[:, 0].tolist(), math.inf]
+        self._row = 0
 
-    def _load(self) -> bool:
-        row = next(self._coming, None)
-        if row is None:
-            return False
-        lines = self.lines
-        lines.datetime[0], lines.open[0], lines.high[0], lines.low[0], lines.close[0] = row
-        lines.volume[0] = lines.openinterest[0] = 0.0
-        return True
+    def advance_peek(self) -> float:
+        """Return the time of the next row; infinity if there is none."""
+        time: float = self._times[self._row]
+        return time
+
+    def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: ANN401, ARG002 Backtrader's own
+        """Go to the next row."""
+        self._row += size
+        for line in self.lines.lines:
+            line._idx += size  # not by the property, which checks how the line is kept
+            line.lencount += size
 
 
-def rows(panel: Panel, visible: Closes, times: Sequence[datetime]) -> list[tuple[float, ...]]:
+def rows(panel: Panel, visible: Closes, times: Sequence[datetime]) -> NDArray[np.float64]:
     """Return the rows of a symbol's Feed: its bars in the traded span that have a visible close."""
-    close = visible.loc[times[0] : times[-1]].dropna()
-    columns = [getattr(panel, field)[visible.name].loc[close.index].to_list() for field in ("open", "high", "low")]
-    numbers = [_number(each) for each in close.index]
-    return list(zip(numbers, *columns, close.to_list(), strict=True))
+    index = pd.DatetimeIndex(visible.index)
+    begin, end = int(index.searchsorted(times[0])), int(index.searchsorted(times[-1], side="right"))
+    close = visible.to_numpy(float)[begin:end]
+    tables = (getattr(panel, field)[visible.name].to_numpy(float)[begin:end] for field in ("open", "high", "low"))
+    numbers = [_number_at(each) for each in index[begin:end].as_unit("ns").asi8.tolist()]
+    return np.column_stack([numbers, *tables, close])[~np.isnan(close)]
+
+
+@lru_cache(maxsize=1 << 16)
+def _number_at(time_ns: int) -> float:
+    """Convert a time, which all symbols share, to Backtrader's number."""
+    return _number(pd.Timestamp(time_ns))
 
 
 def _number(moment: datetime) -> float:
@@ -342,3 +390,20 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         log.disabled = was
+
+
+@contextmanager
+def _collecting_rarely() -> Iterator[None]:
+    """Search for garbage in cycles rarely: it goes through a result that grows by a million objects, none of them any.
+
+    What is there before, prices and modules, is left out of the search. The threshold stays finite, because an owner's
+    rule may leave cycles behind.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECTING)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

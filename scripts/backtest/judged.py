@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,20 @@ class Judged:
     splits: Mapping[str, tuple[Split, ...]]
 
 
+_KNOWN: dict[tuple[int, str], tuple[ReferenceType[Panel], Judged]] = {}
+"""What was judged, by the panel's identity, as long as the panel is in use."""
+
+
 def judge(panel: Panel, bar_interval: str) -> Judged:
-    """Judge the jumps of all symbols of a panel."""
+    """Judge the jumps of all symbols of a panel. A panel does not change, so it is judged once."""
+    key = id(panel), bar_interval
+    known = _KNOWN.get(key)
+    if known is None or known[0]() is not panel:
+        known = _KNOWN[key] = ref(panel, lambda _: _KNOWN.pop(key, None)), _judge(panel, bar_interval)
+    return known[1]
+
+
+def _judge(panel: Panel, bar_interval: str) -> Judged:
     series = {
         str(symbol): Series(
             closes,
@@ -40,10 +53,10 @@ def judge(panel: Panel, bar_interval: str) -> Judged:
     }
     splits = {symbol: found for symbol, each in series.items() if (found := each.find_splits())}
     fitted, visible = panel.close, panel.close
-    for symbol, each in series.items():
-        if each.has_verdict:
-            fitted = fitted.assign(**{symbol: each.fitted().reindex(fitted.index)})
-            visible = visible.assign(**{symbol: each.visible().reindex(visible.index)})
+    if doubtful := {symbol: each for symbol, each in series.items() if each.has_verdict}:
+        index = panel.close.index
+        fitted = fitted.assign(**{symbol: each.fitted().reindex(index) for symbol, each in doubtful.items()})
+        visible = visible.assign(**{symbol: each.visible().reindex(index) for symbol, each in doubtful.items()})
     return Judged(
         series=series,
         fitted=fitted,

@@ -46,7 +46,7 @@ class Options:
         return self.decide_every or self.settings.bar_interval
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, kw_only=True)
 class Panel:
     """Bars of all symbols on one calendar, in USD. Index: starts of the bars (UTC); columns: symbols; NaN in gaps.
 

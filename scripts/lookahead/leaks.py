@@ -33,6 +33,8 @@ LATE = 250
 type Function = Callable[..., Any]
 """A function of the product, whatever its arguments."""
 
+type Numbers = np.ndarray[tuple[int, int], np.dtype[np.float64]]
+
 type Tables = Mapping[str, pd.DataFrame]
 
 
@@ -322,14 +324,11 @@ def whole_session() -> AbstractContextManager[None]:
 def fill_at_best() -> AbstractContextManager[None]:
     """Fill orders at the lower of a bar's open and the next bar's close."""
 
-    def make(real: Callable[..., list[tuple[float, ...]]]) -> Function:
-        def rows(panel: Panel, visible: Closes, times: Sequence[datetime]) -> list[tuple[float, ...]]:
-            found = real(panel, visible, times)
-            after = [*found[1:], *found[-1:]]
-            return [
-                (time, min(opened, later[-1]), high, min(low, later[-1]), close)
-                for (time, opened, high, low, close), later in zip(found, after, strict=True)
-            ]
+    def make(real: Callable[..., Numbers]) -> Function:
+        def rows(panel: Panel, visible: Closes, times: Sequence[datetime]) -> Numbers:
+            time, opened, high, low, close = real(panel, visible, times).T
+            later = np.append(close[1:], close[-1:])
+            return np.column_stack([time, np.minimum(opened, later), high, np.minimum(low, later), close])
 
         return rows
 

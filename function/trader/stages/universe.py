@@ -4,7 +4,7 @@ import csv
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -67,10 +67,18 @@ def find_nearest(symbol: str, priced: Collection[str]) -> str | None:
     """
     if len(symbol) < MIN_GUESSED:
         return None
-    for known in (set(priced), set(sp500())):
-        if near := known.intersection(_misspell(symbol)) - {symbol}:
-            return min(near, key=lambda each: (set(each) != set(symbol), len(each) != len(symbol), each))
-    return None
+    return (_find_near(symbol, priced) if priced else None) or _find_near_in_index(symbol)
+
+
+@lru_cache(maxsize=1_000)
+def _find_near_in_index(symbol: str) -> str | None:
+    """Guess a symbol of the index, once: a backtest asks at each bar."""
+    return _find_near(symbol, sp500())
+
+
+def _find_near(symbol: str, known: Collection[str]) -> str | None:
+    near = set(known).intersection(_misspell(symbol)) - {symbol}
+    return min(near, key=lambda each: (set(each) != set(symbol), len(each) != len(symbol), each), default=None)
 
 
 def _misspell(symbol: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ from scripts.backtest.model import Options, Panel, Refusal, Restatement
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
-from trader.model import Order, OrderStatus, OrderType
+from trader.model import OpenOrder, Order, OrderStatus, OrderType
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -278,6 +278,28 @@ def test_a_sale_by_decision_takes_the_open_of_a_bar_that_touches_both() -> None:
 def test_a_filled_leg_cancels_the_other() -> None:
     broker = after(panel([100, 100, 90, 150]), submit(buy()))
     assert ([fill.kind for fill in broker.fills], broker.open_orders()) == (["market", "stop-loss"], ())
+
+
+def test_what_is_open_is_described_anew_only_when_it_has_changed() -> None:
+    seen: list[tuple[OpenOrder, ...]] = []
+
+    def look(broker: BacktraderBroker) -> None:
+        seen.append(broker.open_orders())
+
+    after(panel([100, 100, 100, 100]), submit(buy()), look, all_of(look, submit(buy("MSFT")), look))
+    (stop, *_), (same, *_), (still, _, new) = seen
+    assert (stop is same is still, new.symbol) == (True, "MSFT")
+
+
+def test_a_stop_reserves_its_shares_as_soon_as_it_is_placed() -> None:
+    available: list[float | None] = []
+
+    def look(broker: BacktraderBroker) -> None:
+        available.append(broker.positions()["AAPL"].available)
+
+    stop = replace(sell(quantity=10), type=OrderType.STOP, stop_loss_usd=90.0)
+    after(panel([100, 100, 100]), submit(PLAIN), all_of(look, submit(stop), look))
+    assert available == [10.0, 0.0]
 
 
 def test_the_legs_are_open_orders_once_the_buy_is_filled() -> None:

@@ -116,6 +116,14 @@ def test_several_bars_of_a_day_are_one_session() -> None:
     assert [unpriced.count("A", hour.to_pydatetime()) for hour in hours] == [0, 0, 1, 1]
 
 
+def test_symbols_without_a_price_are_found_by_the_number_of_sessions() -> None:
+    days = pd.bdate_range("2022-01-03", periods=5, tz="America/New_York").tz_convert("UTC")
+    table = {"ENDED": [1.0] * 2 + [math.nan] * 3, "TRADED": [1.0] * 5, "LATE": [math.nan] * 5}
+    unpriced = Unpriced(pd.DataFrame(table, index=days))
+    last = days[-1].to_pydatetime()
+    assert [sorted(unpriced.find(sessions, last)) for sessions in (3, 4)] == [["ENDED"], []]
+
+
 def test_a_symbol_that_had_no_price_yet_has_not_ended() -> None:
     days = pd.bdate_range("2022-01-03", periods=20, tz="America/New_York").tz_convert("UTC")
     unpriced = Unpriced(pd.DataFrame({"A": [math.nan] * 20}, index=days))

@@ -1,5 +1,6 @@
 """The engine runs the bot's pipeline at each bar, here with forecasts that a test chooses."""
 
+import gc
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,6 +11,7 @@ import pytest
 
 from scripts.backtest.compute import Table
 from scripts.backtest.engine import backtest
+from scripts.backtest.judged import judge
 from scripts.backtest.model import Options, Panel, Result
 from tests.builders import daily, settings
 from trader.model import Closes, Code, Forecast, Outcome
@@ -299,3 +301,24 @@ def test_an_error_in_a_run_ends_the_backtest() -> None:
     other = lines(prices(A=[77, 77]), A=[BELOW, BELOW])
     with pytest.raises(AssertionError, match="made from other prices"):
         backtest(bars, options(bars, 2), table=other)
+
+
+def test_the_search_for_garbage_is_as_before_once_a_backtest_has_ended() -> None:
+    before = gc.get_threshold()
+    bars = prices(A=[100.0] * 40)
+    run(bars, options(bars, 3), A=[0.9] * 3)
+    assert gc.get_threshold() == before
+
+
+def test_a_panel_is_judged_once_as_long_as_it_is_in_use() -> None:
+    bars = prices(A=[100.0] * 40)
+    assert judge(bars, "1d") is judge(bars, "1d")
+    assert judge(replace(bars, source="another"), "1d") is not judge(bars, "1d")
+
+
+def test_what_was_judged_of_a_panel_that_is_gone_is_kept_for_no_other() -> None:
+    def is_of_all_bars(bars: int) -> bool:
+        given = prices(A=[100.0] * bars)
+        return len(judge(given, "1d").series["A"]) == len(given.close)
+
+    assert all(is_of_all_bars(bars) for bars in (40, 30, 20))
