@@ -3,12 +3,15 @@
 import logging
 import math
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, lru_cache
+from importlib.abc import MetaPathFinder
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -215,12 +218,36 @@ def _aware(local: pd.DatetimeIndex) -> list[datetime]:
     return [time.to_pydatetime() for time in local.tz_localize(NEW_YORK).tz_convert("UTC")]
 
 
+class _NoPlots(MetaPathFinder):
+    """Finds no Matplotlib in the thread that made it, and is never asked if Matplotlib is imported already."""
+
+    def __init__(self) -> None:
+        self._thread = get_ident()
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> None:  # noqa: ARG002
+        """Raise ModuleNotFoundError for Matplotlib; leave all else to the other finders."""
+        if fullname == "matplotlib" and get_ident() == self._thread:
+            raise ModuleNotFoundError("Prophet is imported without its plots", name=fullname)
+
+
+@contextmanager
+def _without_plots() -> Iterator[None]:
+    """Let Prophet be imported as in the layer, without Matplotlib: nothing here plots, and it takes half a second."""
+    finder = _NoPlots()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 @cache
 def quiet_prophet() -> "type[Prophet]":
     """Import Prophet at the first fit, and disable the loggers that would write at each fit and set off log alarms."""
     for name in ("prophet", "prophet.models", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
-    from prophet import Prophet
+    with _without_plots():
+        from prophet import Prophet
 
     from trader.forecasting.stan import Optimizer
 
