@@ -24,3 +24,5 @@ lock layer/emulator.txt --python-version 3.13 --group emulator --no-deps
 lock requirements/linters.txt --python-version 3.13 requirements/linters.in
 # The compiler is needed by make kernel only.
 lock requirements/kernel.txt --python-version 3.13 requirements/kernel.in
+# Other programs for make bench CASES=peers have their own environment, too, with the versions of numpy and pandas of .venv.
+lock requirements/peers.txt --python-version 3.13 requirements/peers.in --constraint requirements/dev.txt

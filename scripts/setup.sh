@@ -2,6 +2,7 @@
 # Creates .venv or brings it up to date, with the locked files only:
 #   scripts/setup.sh run    adds what make run, backtest, sweep and replay need; removes nothing
 #   scripts/setup.sh dev    makes it exactly what all commands and tests need
+#   scripts/setup.sh peers  installs the programs that make bench CASES=peers compares with, apart, in .venv/peers
 # Needs Python 3.11 or newer. If no uv is found, it installs the one in requirements/uv.txt into .uv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -37,8 +38,9 @@ private_uv() {
 case $wanted in
 run) set -- install --no-deps -r requirements/run.txt ;;
 dev) set -- sync requirements/dev.txt ;;
+peers) set -- sync requirements/peers.txt ;;
 *)
-  echo "setup: $wanted is neither run nor dev" >&2
+  echo "setup: $wanted is none of run, dev and peers" >&2
   exit 2
   ;;
 esac
@@ -46,6 +48,8 @@ esac
 # A pyenv shim for uv may be on the PATH but refuse to run under this .python-version.
 if uv --version >/dev/null 2>&1; then uv=uv; else uv=$(private_uv); fi
 
-[ -x .venv/bin/python ] || "$uv" venv --quiet .venv
-"$uv" pip "$@" --quiet --require-hashes --python .venv/bin/python
-echo "set up for $wanted: $(.venv/bin/python --version) in .venv" >&2
+venv=.venv
+[ "$wanted" != peers ] || venv=.venv/peers
+[ -x "$venv/bin/python" ] || "$uv" venv --quiet "$venv"
+"$uv" pip "$@" --quiet --require-hashes --python "$venv/bin/python"
+echo "set up for $wanted: $("$venv/bin/python" --version) in $venv" >&2

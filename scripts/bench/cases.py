@@ -40,6 +40,8 @@ CASES: Mapping[str, Case] = {
     for each in (
         Case(name="run", what="make run", main=f"{IN}.whole_commands:run"),
         Case(name="sample", what="a backtest of two years", main=f"{IN}.whole_commands:sample"),
+        Case(name="backtest", what="ten years of an index", main=f"{IN}.index_backtests:ten_years", when=When.ALL),
+        Case(name="growth", what="the growth of a backtest's cost", main=f"{IN}.growth:measure", when=When.ALL),
         Case(name="forecasts", what="the forecast stage of a run", main=f"{IN}.forecast_stage:measure"),
         Case(name="engine", what="the engines", main=f"{IN}.rooms:engine"),
         Case(name="files", what="reading price files", main=f"{IN}.price_files:measure"),
@@ -48,6 +50,7 @@ CASES: Mapping[str, Case] = {
         Case(name="usual", what="Prophet in next()", main=f"{IN}.backtests:measure", when=When.ALL),
         Case(name="layer", what="the layer's bytes", main=f"{IN}.rooms:layer", when=When.ALL),
         Case(name="bill", what="what Lambda bills", main=f"{IN}.rooms:bill", when=When.ALL),
+        Case(name="peers", what="other programs", main=f"{IN}.peers:measure", when=When.ALL),
         Case(name="start", what="a start from the layer", main=f"{IN}.rooms:start", when=When.NAMED),
         Case(name="tests", what="the project's tests", main=f"{IN}.rooms:tests", when=When.NAMED),
     )

@@ -38,6 +38,9 @@ SYMBOLS = 500
 BEST = 20
 """The symbols that a backtest judges at each bar, by default."""
 
+QUICK = {"backtest": {"ENGINE": "map", "START": "2022-12-01"}}
+"""Settings with which a command imports all that it needs, and does little work."""
+
 IMPORTED = """
 import json, os, sys
 try:
@@ -147,7 +150,7 @@ def sample(progress: Progress) -> list[Measurement]:
             measured=found.describe(),
             target=f"≥ {MIN_SAMPLE_RATIO:g} times as fast as BASELINE" if found.ratio is not None else "",
             is_reached=found.ratio is None or found.ratio >= MIN_SAMPLE_RATIO,
-            limit=limit(fits, import_s("backtest", ENGINE="map", JSON="1")),
+            limit=limit(fits, import_s("backtest")),
             bound=bound(made, found.usage),
             figures=found.figures() | {"fits": fits},
         )
@@ -157,17 +160,14 @@ def sample(progress: Progress) -> list[Measurement]:
 # --- the parts of a measurement ---------------------------------------------------------------------------------------
 
 
-def measure(name: str, settings: Mapping[str, str], rounds: int, progress: Progress, *, is_warm: bool = True) -> Found:
-    """Run a command in each round, in turns with the baseline's if there is one.
-
-    `is_warm` runs each once beforehand. Long commands do without: their reads from disk and caches are a small part.
-    """
+def measure(name: str, settings: Mapping[str, str], rounds: int, progress: Progress) -> Found:
+    """Run a command in each round, in turns with the baseline's if there is one."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         ways: dict[str, Callable[[], Usage]] = {"now": Command(name, settings, folder).use}
         if commit := os.environ.get("BASELINE"):
             ways["before"] = Command(name, settings, folder, stack.enter_context(check_out(commit))).use
-        found = harness.in_turns(ways, rounds, f"make {name}", progress, is_warm=is_warm)
+        found = harness.in_turns(ways, rounds, f"make {name}", progress)
     return Found(found["now"], found.get("before", ()))
 
 
@@ -186,7 +186,8 @@ def check_out(commit: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def import_s(command: str, **settings: str) -> float:
+@cache
+def import_s(command: str) -> float:
     """Return the CPU seconds to import what a command imports, and nothing else: the least of three processes."""
     with TemporaryDirectory() as folder:
         env = {
@@ -194,7 +195,7 @@ def import_s(command: str, **settings: str) -> float:
             "HOME": folder,
             "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}",
             "MODULES": f"{folder}/modules.json",
-            **settings,
+            **QUICK.get(command, {}),
         }
         harness.watch([sys.executable, "-c", IMPORTED, command], folder, env, command)
         rounds = [harness.watch([sys.executable, "-c", IMPORT], folder, env, "the imports") for _ in range(3)]

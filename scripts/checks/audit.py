@@ -30,7 +30,8 @@ LAYER, EMULATOR, RUN, DEV = (
     "requirements/dev.txt",
 )
 LINTERS, KERNEL, UV = "requirements/linters.txt", "requirements/kernel.txt", "requirements/uv.txt"
-LOCKED = (LAYER, EMULATOR, RUN, DEV, LINTERS, KERNEL, UV)
+PEERS = "requirements/peers.txt"
+LOCKED = (LAYER, EMULATOR, RUN, DEV, LINTERS, KERNEL, PEERS, UV)
 SAME = (LAYER, EMULATOR, RUN, DEV, UV)
 """Files that must agree on each package's version: what is tested is what is shipped."""
 

@@ -3,8 +3,8 @@
 from scripts.command import JSON, TARGET, Command, Option
 
 CASES = (
-    *("all", "run", "sample", "forecasts", "engine", "files", "yahoo"),
-    *("sweep", "usual", "layer", "bill", "start", "tests"),
+    *("all", "run", "sample", "backtest", "growth", "forecasts", "engine", "files", "yahoo"),
+    *("sweep", "usual", "layer", "bill", "peers", "start", "tests"),
 )
 """The words of CASES. A test compares them with scripts/bench/cases.py, whose import would slow down every command."""
 
@@ -28,6 +28,15 @@ COMMAND = Command(
             name="BASELINE",
             meaning="also measure run and sample at this commit, in turns (default: none)",
             metavar="COMMIT",
+        ),
+        Option(
+            name="PAGE",
+            meaning=(
+                "show what was measured in docs/explanation/performance.md and the READMEs (then: make docs), "
+                "without the cases that a busy machine has slowed down, or with them"
+            ),
+            metavar="1|busy",
+            words=("1", "busy"),
         ),
         *TARGET,
         JSON,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import get_type_hints
 
 from scripts import ROOT, command, console
+from scripts.bench import page
+from scripts.bench.page import row
 from scripts.command import Option
 from scripts.console import CommandError
 from scripts.report.formatting import ENDS, EXPLANATIONS, Explanation
@@ -203,11 +205,6 @@ def describe_option(option: Option) -> str:
     return row(f"`{option.name}={value}`", f"`{flag}`", option.meaning)
 
 
-def row(*cells: str) -> str:
-    """Return a row of a table."""
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
-
-
 def first_sentence(text: str | None) -> str:
     """Return the first paragraph of a docstring."""
     return " ".join((text or "").split("\n\n")[0].split())
@@ -222,4 +219,5 @@ GENERATORS: Mapping[str, Callable[[str], Iterator[str]]] = {
     "exit-codes": exit_codes,
     "commands": commands,
     "command": describe_command,
+    "bench": page.tables,
 }

@@ -63,7 +63,7 @@ def test_a_package_without_its_locked_hash_is_not_installed(clone: Path, wanted:
 def test_another_word_is_refused(clone: Path) -> None:
     done = set_up(clone, "all")
     assert done.returncode == 2
-    assert "neither run nor dev" in done.stderr
+    assert "none of run, dev and peers" in done.stderr
 
 
 def test_whatever_a_run_needs_is_locked_for_development_too() -> None:
@@ -72,3 +72,11 @@ def test_whatever_a_run_needs_is_locked_for_development_too() -> None:
         for name in ("run", "dev")
     )
     assert run - dev == set()
+
+
+def test_other_programs_go_into_an_environment_of_their_own(clone: Path) -> None:
+    program(clone / ".venv" / "peers" / "bin" / "python", "echo Python 3.13.0")
+    set_up(clone, "peers")
+    call = last_call(clone)
+    assert call[call.index("--python") + 1] == ".venv/peers/bin/python"
+    assert {"requirements/peers.txt", "--require-hashes"} <= set(call)
