@@ -317,8 +317,8 @@ def test_a_panel_is_judged_once_as_long_as_it_is_in_use() -> None:
 
 
 def test_what_was_judged_of_a_panel_that_is_gone_is_kept_for_no_other() -> None:
-    def is_of_all_bars(bars: int) -> bool:
+    def is_its_own(bars: int) -> bool:
         given = prices(A=[100.0] * bars)
-        return len(judge(given, "1d").series["A"]) == len(given.close)
+        return judge(given, "1d").fitted is given.close
 
-    assert all(is_of_all_bars(bars) for bars in (40, 30, 20))
+    assert all(is_its_own(bars) for bars in (40, 30, 20))
