@@ -121,16 +121,18 @@ def trade(services: RunServices, run: Run) -> Outcome | Code:
         log_decision(run, run.decision)
     if run.decision.orders and not run.is_dry:
         services.journal.note_plan(run)  # the plan is on record before the first order
-        place(services, run, run.decision)
-        run.account_after = closing_account(services)
+        with services.reading() as begin:
+            books = _BooksWithAccount(services.broker, begin, is_account_wanted=True)
+            place(services, run, run.decision, books)
+            run.account_after = closing_account(services, books.read_account)
     else:
         run.account_after = run.observation.account
     return outcome(run, run.observation, run.decision)
 
 
 @dataclass(slots=True)
-class _BooksAtFirst:
-    """The broker's books as the beginning of a run reads them: beside what does not depend on them.
+class _BooksWithAccount:
+    """The broker's books at the beginning and the end of a run, read beside what does not depend on them.
 
     The holdings are read only after the open orders: an order that is filled in between is then in both, and not in
     neither. The account, which shows what orders did to its money, is read beside the holdings.
@@ -168,7 +170,7 @@ def prepare(services: RunServices, run: Run, begin: Begin) -> tuple[protection.H
     """
     failure: Exception | None = None
     holdings = protection.Holdings()
-    books = _BooksAtFirst(services.broker, begin)
+    books = _BooksWithAccount(services.broker, begin)
     with run.time_stage("gates"):
         pass_gates = begin_gates(services, run, begin)
         if not run.unsettled:  # otherwise settling may cancel some
@@ -574,7 +576,7 @@ def find_short(closes: Mapping[str, Closes], alpha: AlphaModel) -> Iterator[Deni
             yield Denial(symbol=symbol, code=Code.NO_PRICE_DATA, detail=detail)
 
 
-def place(services: RunServices, run: Run, decision: Decision) -> None:
+def place(services: RunServices, run: Run, decision: Decision, books: Books) -> None:
     """Place the planned orders, end what is not filled, and protect what is held; note and log each result at once.
 
     The holdings are protected even if an order ends the run with an error, which is then raised.
@@ -597,14 +599,14 @@ def place(services: RunServices, run: Run, decision: Decision) -> None:
                 services.progress("orders", len(run.outcomes), planned)
     except BaseException as error:
         try:
-            close_out(services, run, error)
+            close_out(services, run, books, error)
         except Exception:
             LOG.exception("the orders and holdings could not be checked")
         raise
-    close_out(services, run)
+    close_out(services, run, books)
 
 
-def close_out(services: RunServices, run: Run, ended: BaseException | None = None) -> None:
+def close_out(services: RunServices, run: Run, books: Books, ended: BaseException | None = None) -> None:
     """End the orders that are not filled, and protect what is held then. `ended` is the error that ended the run."""
     if services.fill_time_s is None:
         return
@@ -614,7 +616,7 @@ def close_out(services: RunServices, run: Run, ended: BaseException | None = Non
                 note(run, done)
         finally:
             if ended or run.unprotected or not protection.are_protected(run.outcomes):
-                protect(services, run, ended if isinstance(ended, RunStopped) else None)
+                protect(services, run, ended if isinstance(ended, RunStopped) else None, books)
         run.is_guarded = True
         run.outcomes = [
             replace(each, is_unprotected=each.symbol in run.unprotected) if isinstance(each, Denial) else each
@@ -632,12 +634,12 @@ def note(run: Run, done: Order | Denial) -> None:
         _log(run, "denial", done, level=logging.WARNING)  # decided on, but not placed
 
 
-def closing_account(services: RunServices) -> Account | None:
+def closing_account(services: RunServices, read_account: Callable[[], Account]) -> Account | None:
     """Return the account after the orders; None if it cannot be read: the orders are placed, so the run goes on."""
     if not services.deadline.allows(ORDER_TIME_S / 2):
         return None
     try:
-        return services.broker.account()
+        return read_account()
     except BrokerError as error:
         LOG.warning("the account after the orders is not known", extra={"error": str(error)})
         return None

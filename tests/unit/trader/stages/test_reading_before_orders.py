@@ -20,7 +20,7 @@ from trader.alpha.base import AlphaModel
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster
 from trader.journal.base import RankingStore, Run
-from trader.model import BrokerError, Denial, Order, RunStopped
+from trader.model import BrokerError, Decision, Denial, Order, RunStopped, Unprotected
 from trader.prices.reader import Prices
 from trader.reading import ROUND_TRIP_S, Reading, in_turn, side_by_side
 from trader.stages import pipeline
@@ -223,3 +223,21 @@ def test_prices_are_prepared_for_only_if_the_gates_are_open(halted: str, times: 
     with suppress(RunStopped), side_by_side() as begin:
         pipeline.prepare(services, new_run(), begin)
     assert len(prepared) == times
+
+
+# --- the end of a run ---
+
+
+@pytest.mark.parametrize(("reading", "takes_s"), [(in_turn, 3.0), (side_by_side, 2.0)])
+def test_the_account_after_the_orders_is_read_beside_the_holdings(reading: Reading, takes_s: float) -> None:
+    reads = VirtualReads(dict.fromkeys(READS, 1.0))
+    begun_s = reads.time.now_s
+    run = new_run()
+    run.unprotected["A"] = Unprotected(symbol="A", reason="a test", is_ours=True)  # so that the holdings are looked at
+    with pytest.MonkeyPatch.context() as monkeypatch, reading() as begin:
+        reads.patch(monkeypatch)
+        services = services_of(TimedBroker(hold("A"), reads), lambda: "", reading)
+        books = pipeline._BooksWithAccount(services.broker, begin, is_account_wanted=True)
+        pipeline.place(services, run, Decision(orders=()), books)
+        assert pipeline.closing_account(services, books.read_account) is not None
+    assert reads.time.now_s - begun_s == pytest.approx(takes_s)
