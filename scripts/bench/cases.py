@@ -46,6 +46,7 @@ CASES: Mapping[str, Case] = {
         Case(name="engine", what="the engines", main=f"{IN}.rooms:engine"),
         Case(name="files", what="reading price files", main=f"{IN}.price_files:measure"),
         Case(name="yahoo", what="asking Yahoo for prices", main=f"{IN}.yahoo:measure"),
+        Case(name="report", what="a report on 90 days of 15-minute slots", main=f"{IN}.reports:measure", when=When.ALL),
         Case(name="sweep", what="a sweep", main=f"{IN}.rooms:sweep", when=When.ALL),
         Case(name="usual", what="Prophet in next()", main=f"{IN}.backtests:measure", when=When.ALL),
         Case(name="layer", what="the layer's bytes", main=f"{IN}.rooms:layer", when=When.ALL),
