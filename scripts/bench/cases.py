@@ -43,7 +43,7 @@ CASES: Mapping[str, Case] = {
         Case(name="backtest", what="ten years of an index", main=f"{IN}.index_backtests:ten_years", when=When.ALL),
         Case(name="growth", what="the growth of a backtest's cost", main=f"{IN}.growth:measure", when=When.ALL),
         Case(name="forecasts", what="the forecast stage of a run", main=f"{IN}.forecast_stage:measure"),
-        Case(name="engine", what="the engines", main=f"{IN}.rooms:engine"),
+        Case(name="engine", what="the engines", main=f"{IN}.engine_times:measure"),
         Case(name="files", what="reading price files", main=f"{IN}.price_files:measure"),
         Case(name="yahoo", what="asking Yahoo for prices", main=f"{IN}.yahoo:measure"),
         Case(name="report", what="a report on 90 days of 15-minute slots", main=f"{IN}.reports:measure", when=When.ALL),

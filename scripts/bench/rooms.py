@@ -1,11 +1,6 @@
-"""The cases whose measurements have a module of their own: the engines, sweep, layer, bill and tests."""
+"""The cases whose measurements have a module of their own: the sweep, layer, bill and tests."""
 
-import json
 import os
-import sys
-import tempfile
-from collections.abc import Mapping
-from typing import Any
 
 from scripts import ROOT
 from scripts.bench import harness
@@ -13,18 +8,8 @@ from scripts.bench.harness import Measurement
 from scripts.layer.target import LayerError, Target, shorten_path
 from trader.progress import Progress
 
-MAX_LATER_S = {"prophet": 6.5, "map": 5.0}
-MIN_STRATEGIES = 120
 MAX_LAYER_MB, MAX_ZIP_MB = 100, 36
 MAX_TESTS_CPU_S = 450
-
-
-def engine(progress: Progress) -> list[Measurement]:
-    """Compare the map engine with Prophet's loop."""
-    from scripts.bench import engines
-
-    _, lines = engines.speed(progress)
-    return [*lines, *engines.growth(), engines.memory()]
 
 
 def sweep(_progress: Progress) -> list[Measurement]:
@@ -88,46 +73,11 @@ def find_layer() -> Target:
 
 
 def bill(progress: Progress) -> list[Measurement]:
-    """Measure what Lambda bills for a later run by engine, and how many strategies are free: `make cost ESTIMATE=1`."""
+    """Measure what Lambda bills for a later run by engine, and how many strategies are free: see `make bench-cost`."""
+    from scripts.bench import memories
+
     find_layer()
-    lines = []
-    for number, (name, max_s) in enumerate(MAX_LATER_S.items()):
-        lines += [*bill_of(estimate(name), name, max_s)]
-        progress("make cost", number + 1, len(MAX_LATER_S))
-    return lines
-
-
-def estimate(engine: str) -> dict[str, Any]:
-    """Return the estimate of a month with an engine, as `make cost` prints it."""
-    names = ("ARCH", "PYTHON", "MEMORY")
-    given = {name: os.environ[name] for name in names if os.environ.get(name)}
-    settings = {"ESTIMATE": "1", "JSON": "1", "ENGINE": engine, **given}
-    with tempfile.TemporaryDirectory() as home:
-        env = {"PATH": os.environ["PATH"], "HOME": home, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **settings}
-        used = harness.watch([sys.executable, "-m", "scripts", "cost"], str(ROOT), env, "make cost")
-    found: dict[str, Any] = json.loads(used.printed)
-    return found
-
-
-def bill_of(found: Mapping[str, Any], engine: str, max_s: float) -> list[Measurement]:
-    """Return the lines of an engine's estimate."""
-    later, free = found["runs"]["later"], found["strategies_that_fit"]
-    return [
-        Measurement(
-            what=f"a later run on Lambda, ENGINE={engine}, cold, {found['memory_mb']:,} MB: billed",
-            measured=f"{later['billed_s']:.2f} s, of which init {later['init_s']:.2f} s",
-            target=f"≤ {max_s:g} s",
-            is_reached=later["billed_s"] <= max_s,
-            figures={"billed_s": round(later["billed_s"], 3), "init_s": round(later["init_s"], 3)},
-        ),
-        Measurement(
-            what=f"strategies within Lambda's free tier, ENGINE={engine}",
-            measured=f"{free:,}",
-            target=f"≥ {MIN_STRATEGIES}",
-            is_reached=free >= MIN_STRATEGIES,
-            figures={"strategies": free},
-        ),
-    ]
+    return memories.bill(progress)
 
 
 def tests(_progress: Progress) -> list[Measurement]:
