@@ -108,6 +108,7 @@ def make(
         refits=refits,
         trusts_rule=trusts_rule,
         again=found.again,
+        unread=found.unread,
         progress=progress,
     )
     compared = compare(inputs.settings, named, [each.day for each in curve.days] if curve else [])

@@ -97,17 +97,19 @@ def split(
     refits: bool = False,
     trusts_rule: bool = False,
     again: Mapping[datetime, Choice] | None = None,
+    unread: Sequence[datetime] = (),
     progress: Progress = no_progress,
 ) -> Gap | None:
     """Return live against its test; None if fewer than two runs saw the account.
 
     `fit` fits forecasts to the closes of a step. It is asked for slots that were missed and, with `refits`, for all.
-    `again` are the decisions of today's code from the records, as far as they have been taken already.
+    `again` are the decisions of today's code from the records, as far as they have been taken already. `unread` are the
+    slots whose records cannot be read, so that nobody knows what was decided there.
     """
     rhythm = find_rhythm(steps)
     whole = [
         fit(each) if each.missed and each.bars and not each.unknown else each
-        for each in fill_in(steps, without, rhythm)
+        for each in fill_in(steps, without, rhythm, unread)
     ]
     if sum(each.is_seen for each in whole) < 2:
         return None

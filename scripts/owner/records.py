@@ -52,6 +52,7 @@ class Records:
     unreadable: Sequence[str]
     steps: Sequence[Step] = ()  # what they hold for the test of live
     again: Mapping[datetime, Choice] = field(default_factory=dict)  # what today's code decides from each
+    unread: Sequence[datetime] = ()  # the slots whose records say nothing for it
     untested: Sequence[str] = ()  # of which record that cannot be read, and why
 
 
@@ -67,6 +68,7 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
     unreadable: list[str] = []
     untested: list[str] = []
     again: dict[datetime, Choice] = {}
+    unread: list[datetime] = []
     batches = [slots[at : at + BATCH] for at in range(0, len(slots), BATCH)]
     with ExitStack() as stack:
         read_batch = partial(_read_batch, journal, trusts_rule)
@@ -74,6 +76,7 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
         for done, batch in enumerate(spread(read_batch, batches), 1):
             progress("records", min(done * BATCH, len(slots)), len(slots))
             again |= batch.again
+            unread += batch.unread
             steps += [replace(step, bars=closes) for step, closes in zip(batch.steps, unpack(batch.bars), strict=True)]
             for seen, problem in batch.runs:
                 runs += [seen] if seen else []
@@ -85,6 +88,7 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
         unreadable=unreadable,
         steps=steps,
         again=again,
+        unread=unread,
         untested=untested,
     )
 
@@ -109,6 +113,7 @@ class _Batch:
     steps: Sequence[Step]
     bars: Parcel
     again: Mapping[datetime, Choice]
+    unread: Sequence[datetime]
 
 
 @without_collection()
@@ -130,6 +135,7 @@ def _read_batch(journal: Journal, trusts_rule: bool, slots: Sequence[datetime]) 
         steps=[replace(step, bars={}) for step in steps],
         bars=pack(step.bars for step in steps),
         again=decisions.decide_again(steps, trusts_rule=trusts_rule),
+        unread=[slot for slot, (_, step, _) in zip(slots, read, strict=True) if step is None],
     )
 
 
@@ -142,8 +148,10 @@ def _read_one(slot: datetime, name: str, text: str | JournalError) -> tuple[Seen
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             return parse(slot, parse_json(text)), None, f"{name}: {error}"
         return parse(slot, record), step, ""
-    except (JournalError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (JournalError, ValueError) as error:
         return None, None, f"{name}: {error}"
+    except (KeyError, TypeError, AttributeError):
+        return None, None, f"{name}: it is not the record of a run"
 
 
 def parse(slot: datetime, record: Json) -> Seen:

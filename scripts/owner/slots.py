@@ -30,6 +30,8 @@ LOOK_AHEAD = 60
 
 NO_RUN = "no run"
 
+UNREAD = "its record cannot be read, or is of another version"
+
 type Fit = Callable[[Step], Step]
 """A function that returns a step with forecasts fitted to its bars, or with why there are none."""
 
@@ -90,10 +92,13 @@ def find_rhythm(steps: Sequence[Step]) -> Rhythm:
 # --- missed slots ----------------------------------------------------------------------------------------------------
 
 
-def fill_in(steps: Sequence[Step], without: Sequence[datetime], rhythm: Rhythm) -> list[Step]:
+def fill_in(
+    steps: Sequence[Step], without: Sequence[datetime], rhythm: Rhythm, unread: Sequence[datetime] = ()
+) -> list[Step]:
     """Return the steps from the first look at the account to the last, with the missed slots among them.
 
-    A missed slot has the closes that a later record has of its time, unless they do not reach.
+    `without` are claimed slots without a record, and `unread` those whose records say nothing for the test. A missed
+    slot has the closes that a later record has of its time, unless they do not reach.
     """
     seen = [each for each in steps if each.is_seen]
     if not seen:
@@ -102,6 +107,7 @@ def fill_in(steps: Sequence[Step], without: Sequence[datetime], rhythm: Rhythm) 
     there = {each.slot for each in steps}
     reasons = dict.fromkeys(rhythm.list_slots(first.slot, last.slot), NO_RUN)
     reasons |= dict.fromkeys(without, "claimed, but without a record")
+    reasons |= dict.fromkeys(filter(sessions.is_open, unread), UNREAD)
     days = {each.slot.astimezone(NEW_YORK).date() for each in steps if is_of_a_slot(each)} if rhythm.is_daily else set()
     missed = {
         slot: why

@@ -41,6 +41,13 @@ class Before:
 
 def describe(record: Json, before: Before) -> list[tuple[str, str]]:
     """Return what happened between two runs in lines, each with its name; nothing if one of them did not look."""
+    try:
+        return _describe(record, before)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # somebody else has written one of them
+        return [("Run before", f"its record cannot be read: {type(error).__name__}: {formatting.plain(error)}")]
+
+
+def _describe(record: Json, before: Before) -> list[tuple[str, str]]:
     seen, seen_before = record.get("observation"), before.record.get("observation")
     if not seen or not seen_before:
         return []

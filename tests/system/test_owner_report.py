@@ -104,6 +104,31 @@ def test_a_record_that_cannot_be_read_is_named(
     assert record.name in answer["unreadable"][0]
 
 
+@pytest.mark.usefixtures("laptop")
+def test_something_else_in_the_place_of_a_record_is_said_to_be_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = Path("out/journal/runs/trend/2022-12-28").glob("*Z.json")
+    record.write_text('{"report": 3, "observation": {}}')
+    assert ask(monkeypatch, capsys)["unreadable"][0].endswith(": it is not the record of a run")
+
+
+@pytest.mark.usefixtures("laptop")
+def test_a_record_of_another_version_is_no_slot_without_a_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run({"time": "2022-12-23T20:45:00Z"}, env={"ENGINE": "map", "JOURNAL": "folder:old", "ACCOUNT_FILE": "old.json"})
+    run({"time": "2022-12-27T20:45:00Z"}, env={"ENGINE": "map", "JOURNAL": "folder:old", "ACCOUNT_FILE": "old.json"})
+    run({"time": "2022-12-28T20:45:00Z"}, env={"ENGINE": "map", "JOURNAL": "folder:old", "ACCOUNT_FILE": "old.json"})
+    (path,) = Path("old/runs/trend/2022-12-27").glob("*Z.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 0}))
+    monkeypatch.setenv("JOURNAL", "folder:old")
+    monkeypatch.setenv("ACCOUNT_FILE", "old.json")
+    gap = ask(monkeypatch, capsys)["live_against_test"]
+    assert [each["why"] for each in gap["missed"]] == ["its record cannot be read, or is of another version"]
+    assert gap["test_usd"] + sum(gap["terms_usd"].values()) == pytest.approx(gap["live_usd"], abs=1e-6)
+
+
 def test_an_empty_journal_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     report.main()
     assert "No run on record in this time: make run makes one" in capsys.readouterr().out

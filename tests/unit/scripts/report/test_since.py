@@ -100,6 +100,12 @@ def test_a_run_that_did_not_look_at_the_account_says_nothing_of_it() -> None:
     assert describe({**record(), "observation": None}, Before(record=before(), fills=[])) == []
 
 
+def test_a_record_that_is_none_is_said_to_be_unreadable_and_ends_no_page() -> None:
+    ((name, said),) = describe(now(CCC=12.5), Before(record={"report": 3, "observation": {"x": 1}}, fills=[]))
+    assert name == "Run before"
+    assert said.startswith("its record cannot be read: ")
+
+
 def test_only_settings_that_are_not_the_defaults_are_named() -> None:
     defaults = Settings().public()
     chosen = {**defaults, "stop_loss_fraction": 0.05, "rule_days": 20, "strategy": "other", "universe": ["KO", "PEP"]}
