@@ -177,7 +177,7 @@ class _Rolling:
         index = pd.DatetimeIndex(self._task.closes.index)
         moments = index.to_pydatetime().tolist()
         return {
-            (symbol, moments[bar]): self._outcome(symbol, bar, fit_bar, index[bar])
+            (symbol, moments[bar]): self._outcome(symbol, bar, fit_bar, moments[bar])
             for symbol, bars in self._task.bars.items()
             for bar, fit_bar in bars
         }
@@ -211,7 +211,7 @@ class _Rolling:
         (rows,) = np.nonzero(self._is_priced[: bar + 1, self._column[symbol]])
         return rows[-self._task.key.history_bars :]
 
-    def _outcome(self, symbol: str, bar: int, fit_bar: int, time: pd.Timestamp) -> Forecast | Denial:
+    def _outcome(self, symbol: str, bar: int, fit_bar: int, time: datetime) -> Forecast | Denial:
         fit = self._fits[symbol, fit_bar]
         if isinstance(fit, Denial):
             return fit

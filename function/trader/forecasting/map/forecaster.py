@@ -1,8 +1,10 @@
 """The map engine: a Forecaster that fits Prophet's model to all symbols at once, without Stan."""
 
 import logging
+import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -62,15 +64,14 @@ class MapForecaster:
     def forecast(self, closes: Mapping[str, Closes], deadline: Deadline, progress: Progress = no_progress) -> Forecasts:
         """See Forecaster."""
         outcomes: dict[str, Forecast | Denial] = {}
-        alike: dict[tuple[str, str, bytes], list[str]] = {}
-        for symbol, series in closes.items():
-            if (denial := deny(symbol, len(series), series.index[-1], self._spec)) is not None:
-                outcomes[symbol] = denial
+        due = []
+        for group in _alike(closes):
+            times = closes[group[0]].index
+            if (denial := deny(group[0], len(times), times[-1], self._spec)) is None:
+                due.append(group)
             else:
-                times = series.index
-                assert isinstance(times, pd.DatetimeIndex), "closes have times"
-                alike.setdefault((times.unit, str(times.tz), times.asi8.tobytes()), []).append(symbol)
-        for groups in _pieces(list(alike.values())):
+                outcomes |= {symbol: replace(denial, symbol=symbol) for symbol in group}
+        for groups in _pieces(due):
             if deadline.is_over:
                 break
             for symbol, outcome in self._safely([{each: closes[each] for each in group} for group in groups]):
@@ -96,7 +97,7 @@ class MapForecaster:
     def predict(
         self,
         symbol: str,
-        time: pd.Timestamp,
+        time: datetime,
         bars_ns: model.Nanoseconds,
         price_usd: float,
         fit: Fit,
@@ -109,20 +110,18 @@ class MapForecaster:
         ArithmeticError if the model gives no price, and UndeterminedError if the history does not determine the
         forecast at the horizon.
         """
-        level_usd = fit.mean_season if fit.calendar.has_free_level else 0.0
-        line = fit.corners + level_usd
+        line = fit.corners.tolist()
+        level_usd = 0.0
+        if fit.calendar.has_free_level:
+            level_usd = fit.mean_season
+            line = [usd + level_usd for usd in line]
         is_fitted_here = bars_ns[-1] == fit.calendar.times_ns[-1]
-        trend_usd = float(line[-1] if is_fitted_here else fit.trend(bars_ns[-1:])[0] + level_usd)
-        if not (np.isfinite(line).all() and trend_usd > 0):
+        trend_usd = line[-1] if is_fitted_here else float(fit.trend(bars_ns[-1:])[0]) + level_usd
+        if not (trend_usd > 0 and all(map(math.isfinite, line))):
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is not a price")
-        return Forecast(
-            symbol=symbol,
-            time=time.to_pydatetime(),
-            price_usd=price_usd,
-            trend_usd=trend_usd,
-            line=tuple(zip(corners, line.tolist(), strict=True)) if corners else (),
-            **(self._look_ahead(fit, time, bars_ns) if self._spec.looks_ahead else {}),
-        )
+        ahead = self._look_ahead(fit, pd.Timestamp(time), bars_ns) if self._spec.looks_ahead else {}
+        corner_prices = tuple(zip(corners, line, strict=True)) if corners else ()
+        return Forecast(symbol=symbol, time=time, price_usd=price_usd, trend_usd=trend_usd, line=corner_prices, **ahead)
 
     def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, _Result]]:
         """Call `_together`; if it fails for any reason, hand all its symbols to Prophet."""
@@ -135,22 +134,23 @@ class MapForecaster:
 
     def _together(self, groups: Sequence[Mapping[str, Closes]]) -> Iterator[tuple[str, _Result]]:
         """Yield each symbol with a forecast, a denial or the reason for Prophet; a group's symbols share bar times."""
-        batches, sound = [], []
+        batches, sound, indexes = [], [], []
         for closes in groups:
-            index = pd.DatetimeIndex(next(iter(closes.values())).index)
+            index = next(iter(closes.values())).index
+            assert isinstance(index, pd.DatetimeIndex), "closes have times"
             try:
                 calendar = self.calendar(local_ns(index))
             except ValueError as error:
                 yield from ((symbol, deny_failed_fit(symbol, error)) for symbol in closes)
                 continue
-            batches.append(
-                Batch(calendar=calendar, values=np.stack([each.to_numpy(float) for each in closes.values()]))
-            )
+            values = np.array([each.to_numpy(float) for each in closes.values()])
+            batches.append(Batch(calendar=calendar, values=values))
             sound.append(closes)
-        fits = iter(model.fit(batches).fits)
-        for batch, closes in zip(batches, sound, strict=True):
-            index = pd.DatetimeIndex(next(iter(closes.values())).index)
+            indexes.append(index)
+        fits = iter(model.fit(batches, threads=cores()).fits)
+        for batch, closes, index in zip(batches, sound, indexes, strict=True):
             corners = index[batch.calendar.corners].to_pydatetime().tolist()
+            last_ns = batch.calendar.times_ns[-1:]
             for symbol, price_usd in zip(closes, batch.values[:, -1].tolist(), strict=True):
                 fit = next(fits)
                 try:
@@ -158,7 +158,7 @@ class MapForecaster:
                         symbol,
                         _ForProphet(fit)
                         if isinstance(fit, str)
-                        else self.predict(symbol, index[-1], batch.calendar.times_ns[-1:], price_usd, fit, corners),
+                        else self.predict(symbol, corners[-1], last_ns, price_usd, fit, corners),
                     )
                 except ArithmeticError as error:
                     yield symbol, deny_failed_fit(symbol, error)
@@ -185,13 +185,15 @@ class MapForecaster:
         return summarize(draws, later)
 
 
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:
     """Return exchange times without a zone, as Prophet expects: a daily bar keeps its date in summer and winter."""
-    index = (
-        pd.DatetimeIndex(times if isinstance(times, pd.DatetimeIndex) else list(times))
-        .tz_convert(NEW_YORK)
-        .tz_localize(None)
-    )
+    index = times if isinstance(times, pd.DatetimeIndex) else pd.DatetimeIndex(list(times))
+    index = index.tz_convert(NEW_YORK).tz_localize(None)
     return np.asarray(index.as_unit("ns").asi8)
 
 
@@ -216,6 +218,18 @@ def _draws(rows: int, chance: float) -> tuple[Floats, Floats]:
     chances, changes, noise = _random_numbers(rows)
     bars_in_force = np.arange(rows, 0, -1) - 0.5
     return (np.where(chances < chance, changes, 0) * bars_in_force).sum(axis=1), noise
+
+
+def _alike(closes: Mapping[str, Closes]) -> list[list[str]]:
+    """Return the symbols in groups with the same bar times."""
+    kinds: dict[int, str] = {}
+    alike: dict[tuple[str, bytes], list[str]] = {}
+    for symbol, series in closes.items():
+        times = series.index
+        assert isinstance(times, pd.DatetimeIndex), "closes have times"
+        kind = kinds.get(id(times.dtype)) or kinds.setdefault(id(times.dtype), str(times.dtype))
+        alike.setdefault((kind, times.asi8.tobytes()), []).append(symbol)
+    return list(alike.values())
 
 
 def _pieces(groups: Sequence[Sequence[str]]) -> Iterator[list[Sequence[str]]]:

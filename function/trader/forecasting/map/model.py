@@ -12,15 +12,17 @@ reference, it is found by `posterior_mode` in NumPy, for which all series of one
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 
 from trader.forecasting.base import ROUNDING
 from trader.forecasting.map import kernel, posterior_mode
-from trader.forecasting.map.kernel import Grid, Kernel, Words
+from trader.forecasting.map.kernel import Grid, Kernel, Rows, Words
 from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
 type Nanoseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -38,6 +40,9 @@ MIN_BARS = 3
 
 CONVERGED = 1e-6
 """The largest residual of the optimality conditions that counts as converged."""
+
+MIN_ROWS_PER_THREAD = 64
+"""The number of series, of about 10 µs each, for which a thread is worth being started."""
 
 DAY_NS = 86_400 * 10**9
 WEEK_NS = 7 * DAY_NS
@@ -145,7 +150,7 @@ class Calendar:
         bends = np.maximum(scaled[:, None] - self.changes, 0)
         return np.column_stack([scaled, np.ones(len(scaled)), bends, *waves])
 
-    @property
+    @cached_property
     def has_free_level(self) -> bool:
         """True if terms share the level with the line, as weekly and daily ones do: bars cover only trading hours."""
         return not {"weekly", "daily"}.isdisjoint(self.seasonalities)
@@ -189,9 +194,12 @@ def _seasons(names: tuple[str, ...]) -> Integers:
     return np.array(table, np.int64).reshape(-1, 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Fit:
-    """The model of one series. Its parameters refer to scaled values and times; `scale` is the largest value."""
+    """The model of one series. Its parameters refer to scaled values and times; `scale` is the largest value.
+
+    It is not to be changed. It is not frozen only because freezing an object costs as much as a sixth of a search.
+    """
 
     calendar: Calendar
     parameters: Floats  # (p,)
@@ -267,50 +275,66 @@ class Fits:
     paths: Paths
 
 
-def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None = None) -> Fits:
+def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None = None, threads: int = 1) -> Fits:
     """Return the most probable models. `paths` from a fit of the same series a little earlier save time."""
     library = kernel.load()
-    return _fit_by_reference(batches, scales, paths) if library is None else _fit(library, batches, scales, paths)
+    if library is None:
+        return _fit_by_reference(batches, scales, paths)
+    return _fit(library, _split(batches, threads), scales, paths, threads)
 
 
-def _fit(library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None) -> Fits:
+def _split(batches: Sequence[Batch], threads: int) -> Sequence[Batch]:
+    """Split batches so that each thread has work, unless there is too little to be worth a thread."""
+    count = sum(len(batch.values) for batch in batches)
+    if threads == 1 or count < 2 * MIN_ROWS_PER_THREAD:
+        return batches
+    most = max(MIN_ROWS_PER_THREAD, -(-count // threads))
+    return [
+        Batch(calendar=batch.calendar, values=batch.values[begin : begin + most])
+        for batch in batches
+        for begin in range(0, len(batch.values), most)
+    ]
+
+
+def _fit(library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None, threads: int) -> Fits:
     """Fit all batches with the compiled search."""
-    found: list[Fit | str] = []
-    words: list[Words] = []
-    before = paths.compiled if paths else None
-    if before is not None and len(before) != sum(len(batch.values) for batch in batches):
-        before = None
-    for batch in batches:
-        begin = before[len(found) : len(found) + len(batch.values)] if before is not None else None
-        rows = library.fit(
-            batch.calendar.grid,
-            batch.values,
-            LINE_SCALE**-2,
-            scales.seasonality**-2,
-            1 / scales.changepoint,
-            begin,
-        )
-        words.append(rows.path)
-        for place, ((sigma, scale, residual, mean_season), (status, has_another)) in enumerate(
-            zip(rows.numbers.tolist(), rows.status.tolist(), strict=True)
-        ):
-            if status != kernel.FOUND or not residual < CONVERGED:
-                moves, is_found = status in {kernel.FOUND, kernel.NOT_FOUND}, status == kernel.FOUND
-                found.append(_without_mode(batch, place, moves, is_found, residual))
-                continue
-            found.append(
-                Fit(
-                    calendar=batch.calendar,
-                    parameters=rows.parameters[place],
-                    sigma=sigma,
-                    scale=scale,
-                    residual=residual,
-                    has_another=has_another != 0,
-                    _corners=rows.line[place],
-                    _mean_season=mean_season,
-                )
+    ends = list(accumulate((len(batch.values) for batch in batches), initial=0))
+    before = paths.compiled if paths and paths.compiled is not None and len(paths.compiled) == ends[-1] else None
+
+    def search(place: int) -> Rows:
+        begin = None if before is None else before[ends[place] : ends[place + 1]]
+        priors = LINE_SCALE**-2, scales.seasonality**-2, 1 / scales.changepoint
+        return library.fit(batches[place].calendar.grid, batches[place].values, *priors, begin)
+
+    if threads == 1 or len(batches) == 1 or ends[-1] < 2 * MIN_ROWS_PER_THREAD:
+        found = [search(place) for place in range(len(batches))]
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            found = list(pool.map(search, range(len(batches))))
+    fits = tuple(each for batch, rows in zip(batches, found, strict=True) for each in _read(batch, rows))
+    return Fits(fits=fits, paths=Paths(compiled=np.concatenate([rows.path for rows in found]) if found else None))
+
+
+def _read(batch: Batch, rows: Rows) -> Iterator[Fit | str]:
+    """Yield the models that the compiled search has found, or why there is none."""
+    numbers, statuses = rows.numbers.tolist(), rows.status.tolist()
+    for place, ((sigma, scale, residual, mean_season), (status, has_another)) in enumerate(
+        zip(numbers, statuses, strict=True)
+    ):
+        if status == kernel.FOUND and residual < CONVERGED:
+            yield Fit(
+                calendar=batch.calendar,
+                parameters=rows.parameters[place],
+                sigma=sigma,
+                scale=scale,
+                residual=residual,
+                has_another=has_another != 0,
+                _corners=rows.line[place],
+                _mean_season=mean_season,
             )
-    return Fits(fits=tuple(found), paths=Paths(compiled=np.concatenate(words) if words else None))
+        else:
+            moves, is_found = status in {kernel.FOUND, kernel.NOT_FOUND}, status == kernel.FOUND
+            yield _without_mode(batch, place, moves, is_found, residual)
 
 
 def _fit_by_reference(batches: Sequence[Batch], scales: Scales, paths: Paths | None) -> Fits:

@@ -176,7 +176,7 @@ def _follow(
         if step < len(trail):
             signs[todo] = trail[step][todo]
         here = at[todo]
-        values, slopes, signs_here, is_solved = _regress(problems, todo, here, signs[todo])
+        values, signs_here, is_solved = _regress(problems, todo, here, signs[todo])
         signs[todo] = signs_here
         trails.append(signs.copy())
         found.is_found[todo] &= is_solved
@@ -185,7 +185,9 @@ def _follow(
         squares = _squares(problems, todo, values)
         bars = problems.bars[todo]
         next_plain = best_variance(squares, bars)
-        end = _end_of_piece(squares, (problems.lasso * signs_here * slopes).sum(axis=1), here, bars)
+        pull = problems.lasso * signs_here + problems.ridge * values
+        slopes = _solve(problems, todo, here, signs_here, pull)  # -dθ/dv
+        end = _end_of_piece(squares, (pull * slopes).sum(axis=1), here, bars)
         is_ahead = (end <= here if upper is None else end >= here) | (np.abs(end / here - 1) < APART)
         is_last = np.abs(next_plain / here - 1) < CONVERGED
         is_last |= is_jump[todo] & is_same & (np.abs(end / here - 1) < CONVERGED)
@@ -217,20 +219,20 @@ def _end_of_piece(squares: Floats, bend: Floats, variance: Floats, bars: Floats)
     return np.asarray(np.where(root >= 0, 2 * at_zero / (bars + np.sqrt(np.abs(root))), math.nan))
 
 
-def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats, Signs, Flags]:
+def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Signs, Flags]:
     """Solve the lasso regression at a variance, from these signs.
 
-    Return the parameters, -dθ/dv, the signs, and whether the regression is solved.
+    Return the parameters, the signs, and whether the regression is solved.
     """
     count, size = len(rows), problems.lasso.size
-    values, slopes = np.zeros((count, size)), np.zeros((count, size))
+    values = np.zeros((count, size))
     signs, is_solved = signs.copy(), np.ones(count, bool)
     fewest, patience = np.full(count, size + 1), np.full(count, FULL_EXCHANGES)
     todo = np.arange(count)
     for _ in range(MAX_EXCHANGES):
         some, had, noise = rows[todo], signs[todo], variance[todo]
-        values[todo], slopes[todo] = now, _ = _solve(problems, some, noise, had)
         weight = noise[:, None] * problems.lasso
+        values[todo] = now = _solve(problems, some, noise, had, problems.projections[some] - weight * had)
         gradient = problems.projections[some] - _apply_gram(problems, some, now)
         leaves = now * had < 0
         enters = (had == 0) & (problems.lasso > 0) & (np.abs(gradient) > weight * (1 + MIN_OUTSIDE))
@@ -249,22 +251,19 @@ def _regress(problems: Problems, rows: Integers, variance: Floats, signs: Signs)
         if not len(todo):
             break
     is_solved[todo] = False
-    return values, slopes, signs, is_solved & np.isfinite(values).all(axis=1)
+    return values, signs, is_solved & np.isfinite(values).all(axis=1)
 
 
-def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -> tuple[Floats, Floats]:
-    """Return the parameters and -dθ/dv for these signs; parameters with a sign or without a lasso weight are free."""
+def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs, side: Floats) -> Floats:
+    """Solve (XᵀX + v·ridge) θ = side, in which parameters with a sign or without a lasso weight are free."""
     size = problems.lasso.size
     is_free = (signs != 0) | (problems.lasso == 0)
     order = np.argsort(~is_free, axis=1, kind="stable")  # free parameters first
     counts = is_free.sum(axis=1)
     sizes = np.minimum(-(-counts // SIZE_STEP) * SIZE_STEP, size)
     order[np.arange(size) >= counts[:, None]] = size  # each of the others gets the equation 1·θ = 0
-    known, penalty = np.zeros((2, len(rows), size + 1))
-    penalty[:, :size] = problems.lasso * signs
-    known[:, :size] = problems.projections[rows]
-    known -= variance[:, None] * penalty
-    values, slopes = np.zeros((2, len(rows), size + 1))
+    known, values = np.zeros((2, len(rows), size + 1))
+    known[:, :size] = side
     begin = problems.calendar[rows] * (size + 1) ** 2
     for most in np.unique(sizes):
         (some,) = np.nonzero(sizes == most)
@@ -272,10 +271,8 @@ def _solve(problems: Problems, rows: Integers, variance: Floats, signs: Signs) -
         system = problems.padded.take((begin[row] + chosen * (size + 1))[:, :, None] + chosen[:, None, :])
         diagonal = np.where(chosen < size, variance[row] * problems.ridge.take(chosen, mode="clip"), 1.0)
         system.reshape(len(some), -1)[:, :: most + 1] += diagonal
-        sides = np.stack((known[row, chosen], penalty[row, chosen]), axis=-1)
-        solved = _solutions(system, sides)
-        values[row, chosen], slopes[row, chosen] = solved[..., 0], solved[..., 1]
-    return values[:, :size], slopes[:, :size]
+        values[row, chosen] = _solutions(system, known[row, chosen][..., None])[..., 0]
+    return values[:, :size]
 
 
 def _solutions(systems: Floats, sides: Floats) -> Floats:

@@ -1,5 +1,6 @@
 """Prophet's answers for a machine without Stan: the same forecasts, or an error that says what to do."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -8,9 +9,18 @@ from scripts.backtest import answers, options, prices
 from scripts.backtest.compute import Table, Task, ask_prophet, compute
 from scripts.backtest.forecasts import Blocks
 from scripts.backtest.model import BacktestError
+from trader.forecasting.map import model
 
 AT = datetime(2022, 12, 9, 5, tzinfo=UTC)
-"""The bar of the sample at which the map engine hands GE to Prophet."""
+"""A bar of the sample, for which Prophet is asked."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_model_is_good_enough() -> Iterator[None]:
+    """Let the map engine hand every model to Prophet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "CONVERGED", 0.0)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -442,18 +442,19 @@ static void substitute(const struct equations *eq, int waves, double *corner, do
 }
 
 /* From the values at the corners: the values at all nodes, slopes, changes, and the moments of the residuals. */
-static void spread(const struct calendar *on, const struct series *of, const struct equations *eq,
+static void spread(const struct calendar *on, const struct series *of, const struct equations *eq, uint32_t active,
                    struct model *model) {
-    double before = 0;
+    double slope[MAX_NODES], before = 0;
     for (int i = 0; i < eq->corners - 1; i++) {
-        int from = eq->corner[i], to = eq->corner[i + 1];
-        double value = model->corner[i], slope = (model->corner[i + 1] - value) * on->span[from][to].inverse_width;
-        model->change[from] = slope - before;
-        before = slope;
-        for (int segment = from; segment < to; segment++) {
-            model->slope[segment] = slope;
-            model->value[segment] = value + slope * (on->at[segment] - on->at[from]);
-        }
+        double width = on->span[eq->corner[i]][eq->corner[i + 1]].inverse_width;
+        slope[i] = (model->corner[i + 1] - model->corner[i]) * width;
+        model->change[eq->corner[i]] = slope[i] - before;
+        before = slope[i];
+    }
+    for (int s = 0, i = 0; s < on->segments; s++) { /* without branches, which nobody could predict */
+        i += (active >> s) & 1;
+        model->slope[s] = slope[i];
+        model->value[s] = model->corner[i] + slope[i] * (on->at[s] - on->at[eq->corner[i]]);
     }
     model->value[on->segments] = model->corner[eq->corners - 1];
     for (int s = 0; s < on->segments; s++) {
@@ -475,41 +476,42 @@ static void solve(const struct calendar *on, const struct series *of, uint32_t a
     for (int i = 0; i < eq->corners; i++) model->corner[i] = eq->known[i] - v * eq->penalty[i];
     for (int a = 0; a < on->waves; a++) model->wave[a] = of->wave[a];
     substitute(eq, on->waves, model->corner, model->wave);
-    spread(on, of, eq, model);
+    spread(on, of, eq, active, model);
 }
 
-/* The nodes whose change has the other sign; in `enter`, those where it should not be zero.
- *
- * Of neighbors that should all become nonzero, only the one with the largest gradient does: it usually serves for all.
- */
+/* Keep of each run of neighbors that should all become nonzero only the one with the largest gradient: it usually
+ * serves for all. */
+static uint32_t keep_peaks(uint32_t nodes, const double *gradient) {
+    uint32_t kept = 0;
+    while (nodes) {
+        int node = __builtin_ctz(nodes), peak = node;
+        for (; nodes >> node & 1; node++) {
+            nodes &= ~(1u << node);
+            peak = magnitude(gradient[node]) > magnitude(gradient[peak]) ? node : peak;
+        }
+        kept |= 1u << peak;
+    }
+    return kept;
+}
+
+/* The nodes whose change has the other sign; in `enter`, those where it should not be zero. */
 static uint32_t wrong_signs(const struct calendar *on, const struct model *model, struct signs signs, double v,
                             struct signs *enter) {
-    double limit = v * on->lasso * (1 + MIN_OUTSIDE), gradient = 0, sum = 0, peak = 0;
-    uint32_t leave = 0, peaks[2] = {0, 0}, top = 0;
-    int is_rising = 0;
+    double limit = v * on->lasso * (1 + MIN_OUTSIDE), total = 0, gradient[MAX_NODES];
+    uint32_t outside = 0, rising = 0, leave = 0, active = signs.rises | signs.falls;
+    double here = 0;
     for (int node = on->segments - 1; node > 0; node--) {
-        uint32_t bit = 1u << node;
-        gradient += on->width[node] * sum + model->first[node];
-        sum += model->sum[node];
-        int is_inside = !(magnitude(gradient) > limit);
-        if ((signs.rises | signs.falls) & bit) {
-            double change = model->change[node];
-            leave |= (signs.rises & bit ? change < 0 : change > 0) ? bit : 0;
-            is_inside = 1;
-        }
-        if (is_inside || (gradient > 0) != is_rising) { /* the run of neighbors ends */
-            peaks[is_rising] |= top;
-            top = 0;
-            peak = 0;
-            is_rising = gradient > 0;
-        }
-        if (!is_inside && magnitude(gradient) > peak) {
-            peak = magnitude(gradient);
-            top = bit;
-        }
+        gradient[node] = here += on->width[node] * total + model->first[node];
+        total += model->sum[node];
+        outside |= (uint32_t)(magnitude(here) > limit) << node;
+        rising |= (uint32_t)(here > 0) << node;
     }
-    peaks[is_rising] |= top;
-    *enter = (struct signs){peaks[1], peaks[0]};
+    for (uint32_t bits = active; bits; bits &= bits - 1) {
+        int node = __builtin_ctz(bits);
+        leave |= (uint32_t)(sign_at(signs, node) * model->change[node] < 0) << node;
+    }
+    outside &= ~active;
+    *enter = (struct signs){keep_peaks(outside & rising, gradient), keep_peaks(outside & ~rising, gradient)};
     return leave;
 }
 

@@ -170,6 +170,18 @@ def test_the_better_of_two_modes_is_taken(symbol: str, end: int, bars: int) -> N
     assert best == pytest.approx(log_posterior(reference(on, values, scales), values, scales), rel=1e-10)
 
 
+@pytest.mark.parametrize("is_compiled", [True, False], ids=["compiled", "reference"])
+def test_a_mode_beside_which_another_is_about_to_appear_is_found(
+    is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_compiled:
+        monkeypatch.setattr(kernel, "load", lambda: None)
+    index, values = closes("GE", 2504, 250)  # plain steps would have to be taken by the thousand
+    on = Calendar.of(local_ns(index), TREND)
+    ours, theirs = fit(values, on), reference(on, values, USUAL)
+    assert ours.trend(on.times_ns) == pytest.approx(theirs.trend(on.times_ns), rel=1e-6)
+
+
 def test_stans_model_is_no_better(subtests: Any) -> None:
     for symbol in ("AAPL", "UNH", "RRC"):
         index, values = closes(symbol, 2300, 250)
@@ -354,7 +366,7 @@ def test_starting_from_the_previous_path_takes_less_work(monkeypatch: pytest.Mon
     solved: list[int] = []
     real = posterior_mode._solve
 
-    def count_solves(problems: Problems, rows: Integers, *rest: Any) -> tuple[Floats, Floats]:
+    def count_solves(problems: Problems, rows: Integers, *rest: Any) -> Floats:
         solved[-1] += len(rows)
         return real(problems, rows, *rest)
 

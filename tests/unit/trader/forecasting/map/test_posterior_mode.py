@@ -130,8 +130,8 @@ def test_giving_up_one_problem_leaves_the_others_found(monkeypatch: pytest.Monke
     real = posterior_mode._regress
 
     def stubborn(given: Problems, rows: Any, *rest: Any) -> Any:
-        values, slopes, signs, is_solved = real(given, rows, *rest)
-        return values, slopes, signs, is_solved & (rows != 1)
+        values, signs, is_solved = real(given, rows, *rest)
+        return values, signs, is_solved & (rows != 1)
 
     monkeypatch.setattr(posterior_mode, "_regress", stubborn)
     assert find_modes(noisy(3, 3)).is_found.tolist() == [True, False, True]
