@@ -22,6 +22,7 @@ from trader.digest import text
 from trader.journal.base import JournalError
 from trader.model import NEW_YORK
 from trader.progress import Progress, no_progress
+from trader.schedule import sessions
 from trader.schedule.base import parse_slot_id, present
 from trader.settings import Settings
 
@@ -56,9 +57,14 @@ def choose_day(wanted: str, settings: Settings) -> date:
     """Return the day that DAY names, or that of the latest record. Raises UsageError or JournalError."""
     if wanted:
         try:
-            return date.fromisoformat(wanted)
+            day = date.fromisoformat(wanted)
         except ValueError:
             raise UsageError(f"DAY={wanted:.100}: must be a day such as 2026-11-27") from None
+        if day > (today := present().astimezone(NEW_YORK).date()):
+            raise UsageError(f"DAY={wanted} is in the future: it is {today} in New York")
+        if sessions.session(day) is None:
+            raise UsageError(f"DAY={wanted}: the exchange is closed all day; choose a trading day")
+        return day
     journal = wiring.open_journal(settings.journal, settings.strategy)
     for name in reversed(journal.list_records()):
         if slot := parse_slot_id(name.rpartition("/")[2][: len("20221228T2045Z")]):

@@ -61,6 +61,13 @@ def test_a_stop_that_was_hit_is_named_with_its_loss(tmp_path: Path) -> None:
     assert "sold 95 A at 98.00, -617.50 USD (stop)" in text
 
 
+def test_what_fell_over_night_is_of_the_day_though_the_day_before_had_no_digest(tmp_path: Path) -> None:
+    days = SeveralDays(tmp_path)
+    days.run(at(0), BOUGHT)
+    days.run(at(1, 10, 0), 98.0)
+    assert text_of(digest(days, 1)).startswith("trend: -0.62% on 2026-11-10")
+
+
 def test_an_event_that_comes_twice_sends_one_message(tmp_path: Path) -> None:
     with web_hook() as hook:
         days = with_hook(tmp_path, hook)

@@ -36,7 +36,7 @@ class Runs:
     statuses: Mapping[str, int]
     healthy: int
     equity_usd: float | None  # after the last run that knew it
-    first_equity_usd: float | None  # before the first run
+    close_usd: float | None  # the equity at the close before, by the account itself, or else before the first run
     flows_usd: float  # deposits and withdrawals since the close before
     peak_usd: float | None
     refusals: Mapping[str, int]
@@ -82,7 +82,7 @@ def summarize(records: Iterable[tuple[str, Json | None]]) -> Runs:
         statuses=Counter(each["status"] for each in reports),
         healthy=sum(Health.of(each["status"]) is Health.HEALTHY for each in reports),
         equity_usd=float(last["equity_usd"]) if last else None,
-        first_equity_usd=float(seen[0]["before"]["equity_usd"]) if seen else None,
+        close_usd=float(seen[0]["before"].get("last_equity_usd") or seen[0]["before"]["equity_usd"]) if seen else None,
         flows_usd=float(seen[-1]["before"].get("flows_usd") or 0.0) if seen else 0.0,
         peak_usd=max(peaks, default=None),
         refusals=dict(refusals.most_common()),
@@ -95,12 +95,11 @@ def summarize(records: Iterable[tuple[str, Json | None]]) -> Runs:
 
 
 def measure_growth(runs: Runs, before: Day | None) -> float | None:
-    """Return what a day has made of 1 USD: since the close before, or else since the first run of the day."""
+    """Return what a day has made of 1 USD since the close before, as the day before has it, or else the account."""
     if runs.equity_usd is None:
         return None
-    if before is not None and before.equity_usd:
-        return (runs.equity_usd - runs.flows_usd) / before.equity_usd
-    return runs.equity_usd / runs.first_equity_usd if runs.first_equity_usd else None
+    close_usd = (before.equity_usd if before else None) or runs.close_usd
+    return (runs.equity_usd - runs.flows_usd) / close_usd if close_usd else None
 
 
 def measure_span(history: Sequence[Day], days: int) -> float | None:
