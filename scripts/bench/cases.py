@@ -48,6 +48,7 @@ CASES: Mapping[str, Case] = {
         Case(name="yahoo", what="asking Yahoo for prices", main=f"{IN}.yahoo:measure"),
         Case(name="report", what="a report on 90 days of 15-minute slots", main=f"{IN}.reports:measure", when=When.ALL),
         Case(name="sweep", what="a sweep", main=f"{IN}.rooms:sweep", when=When.ALL),
+        Case(name="scale", what="a sweep of a whole market", main=f"{IN}.scale:measure", when=When.NAMED),
         Case(name="usual", what="Prophet in next()", main=f"{IN}.backtests:measure", when=When.ALL),
         Case(name="layer", what="the layer's bytes", main=f"{IN}.rooms:layer", when=When.ALL),
         Case(name="bill", what="what Lambda bills", main=f"{IN}.rooms:bill", when=When.ALL),

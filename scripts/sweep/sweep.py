@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from scripts.sweep import requests, tasks
 from scripts.sweep.executors import Failure, Workers
 from scripts.sweep.panels import PartPanel, PartPanels
 from scripts.sweep.requests import Request
-from scripts.sweep.sharing import Shared
+from scripts.sweep.sharing import Ran, Shared
 from scripts.sweep.store import Store, identity
 from scripts.sweep.tasks import RETURNS, Figures, ForecastJob, Job, unpack_returns
 from scripts.sweep.walk_forward import Part
@@ -36,6 +36,7 @@ class Swept:
     rows: tuple[tuple[Figures | Failure, ...], ...]
     computed: int  # backtests of this run
     taken_up: int  # backtests done by an earlier run
+    spent: tuple[Ran, ...] = field(default=(), compare=False, repr=False)  # the time of each task of this run
 
     def figures(self, metric: str) -> list[list[float | None]]:
         """Return one key figure by setting, then by part; None if the backtest failed."""
@@ -92,6 +93,7 @@ def sweep(
         rows=tuple(tuple(kept[plan.cell(each, part).name] for part in parts) for each in options),
         computed=len(todo),
         taken_up=len(plan.cells) - len(todo),
+        spent=tuple(ran for _, ran in workers.spent),
     )
 
 
@@ -165,23 +167,23 @@ def _forecasts(
 
     Failed forecasts are left to the backtests, which compute what is missing.
     """
-    groups = _groups(todo)
+    groups = by_group(todo)
     stores = {group: Store(folder / f"{group}.jsonl") for group in groups}
-    lacking = {group: _find_lacking(cells, stores[group]) for group, cells in groups.items()}
+    lacking = {group: find_lacking(cells, stores[group]) for group, cells in groups.items()}
     size = requests.choose_size((each for some in lacking.values() for each in some), workers.count())
     jobs = [
-        (f"{group}/{requests.identify(some)}", _make_forecast_job(groups[group][0], some))
+        (f"{group}/{requests.identify(some)}", make_forecast_job(groups[group][0], some))
         for group, missing in lacking.items()
         for some in requests.divide(missing, size)
     ]
     for done, (name, result) in enumerate(workers.results(forecast, jobs), start=1):
         if not isinstance(result, Failure):
-            group, _, job = name.partition("/")
-            stores[group].keep(job, base64.b64encode(result).decode())
+            where, _, job = name.partition("/")
+            stores[where].keep(job, base64.b64encode(result).decode())
         yield FORECASTS, done, len(jobs)
 
 
-def _find_lacking(cells: Sequence[Cell], store: Store) -> Sequence[Request]:
+def find_lacking(cells: Sequence[Cell], store: Store) -> Sequence[Request]:
     """Return the forecasts that the cells of one group are likely to need and the store lacks, each once.
 
     The settings of a group may look at different symbols, because their universes differ.
@@ -196,7 +198,8 @@ def _find_lacking(cells: Sequence[Cell], store: Store) -> Sequence[Request]:
     return requests.find_lacking(needed, panel.close.index, table)
 
 
-def _make_forecast_job(cell: Cell, some: Sequence[Request]) -> ForecastJob:
+def make_forecast_job(cell: Cell, some: Sequence[Request]) -> ForecastJob:
+    """Return the task of some requests of a cell's group."""
     return ForecastJob(
         panel=cell.panel,
         bar_interval=cell.options.settings.bar_interval,
@@ -217,7 +220,7 @@ def _backtests(
     cells = {cell.name: cell for cell in todo}
 
     def jobs() -> Iterator[tuple[str, Job]]:
-        for group, members in _groups(todo).items():
+        for group, members in by_group(todo).items():
             known = tuple(base64.b64decode(each) for each in Store(folder / f"{group}.jsonl").results())
             table = Shared(identity(group, sha256(b"".join(known)).hexdigest()), known)
             yield from ((cell.name, make_job(cell, table)) for cell in members)
@@ -239,7 +242,8 @@ def make_job(cell: Cell, table: Shared[tuple[bytes, ...]]) -> Job:
     return Job(options=cell.options, panel=cell.panel, table=table, rule=rule)
 
 
-def _groups(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+def by_group(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Return the cells by group."""
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.group, []).append(cell)

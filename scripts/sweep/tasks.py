@@ -75,8 +75,12 @@ class Job:
 def forecast(job: ForecastJob) -> bytes:
     """Compute the table of forecasts of one task; return it pickled and compressed."""
     with ONE_AT_A_TIME:
-        made = compute.compute(job.make_task())
-        return zlib.compress(pickle.dumps(made, protocol=pickle.HIGHEST_PROTOCOL), level=1)
+        return pack_forecasts(compute.compute(job.make_task()))
+
+
+def pack_forecasts(made: compute.Table) -> bytes:
+    """Return a table of forecasts, pickled and compressed."""
+    return zlib.compress(pickle.dumps(made, protocol=pickle.HIGHEST_PROTOCOL), level=1)
 
 
 def figures(job: Job) -> Figures:
