@@ -29,6 +29,7 @@ from scripts.backtest.forecasts import TableForecaster, count_needed_bars, find_
 from scripts.backtest.judged import Judged, judge
 from scripts.backtest.model import Bar, Options, Panel, Restatement, Result
 from scripts.backtest.panel_prices import PanelPrices, SlotPrices
+from scripts.backtest.panel_reader import PanelReader, Ranks
 from scripts.backtest.prices import span
 from scripts.backtest.rhythm import slot_after
 from scripts.backtest.slot_forecasts import SlotForecaster
@@ -165,6 +166,10 @@ class _Session:
         self._journal = BacktestJournal()
         self._alpha = loader.load(options.settings)
         self._ohlcv_for = loader.name_ohlcv(options.settings)
+        self._ranks: Ranks | None = None  # within sessions, candidates are ranked once a day
+        if not (options.decide_every or self._ohlcv_for):
+            count, lookback_bars = count_needed_bars(options.settings), options.settings.universe_lookback_bars
+            self._ranks = Ranks(judged.series, pd.DatetimeIndex(panel.close.index), count, lookback_bars)
         self._progress = progress
         self._bars: list[Bar] = []
         self._broker: BacktraderBroker | None = None
@@ -245,13 +250,7 @@ class _Session:
         self._journal.at(slot)
         services = pipeline.RunServices(
             broker=self.broker,
-            prices=Prices(
-                [self._prices],
-                now=slot,
-                count=count_needed_bars(settings),
-                max_age_s=settings.max_price_age_s,
-                ohlcv_for=self._ohlcv_for,
-            ),
+            prices=self._read_prices(slot),
             forecaster=self._forecaster,
             alpha=self._alpha,
             journal=self._journal,
@@ -276,6 +275,12 @@ class _Session:
             decision=run.decision,
             outcomes=tuple(run.outcomes),
         )
+
+    def _read_prices(self, slot: datetime) -> Prices:
+        count, max_age_s = count_needed_bars(self._options.settings), self._options.settings.max_price_age_s
+        if self._ranks is not None:
+            return PanelReader(self._prices, self._ranks, now=slot, count=count, max_age_s=max_age_s)
+        return Prices([self._prices], now=slot, count=count, max_age_s=max_age_s, ohlcv_for=self._ohlcv_for)
 
     @contextmanager
     def _time_part(self) -> Iterator[None]:

@@ -1,7 +1,9 @@
 """The prices of a backtest at its present bar, as a PriceSource of the bot's own reader."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ class PanelPrices:
         """Serve the bars of `panel`, of which `series` are the closes; they may extend beyond any requested time."""
         self._series = series
         self._first = _find_first(panel.close)
+        self._known: dict[int, frozenset[str]] = {}  # by the number of first bars
         self._present: datetime | None = None
 
     @property
@@ -40,8 +43,15 @@ class PanelPrices:
 
     def symbols(self, now: datetime) -> frozenset[str]:
         """Return the symbols that have had a price by `now`."""
-        until = min(now, self.present)
-        return frozenset(symbol for symbol, first in self._first.items() if first <= until)
+        count = bisect_right(self._firsts, min(now, self.present))
+        if count not in self._known:
+            symbols = sorted(self._first, key=self._first.__getitem__)
+            self._known[count] = frozenset(symbols[:count])
+        return self._known[count]
+
+    @cached_property
+    def _firsts(self) -> list[datetime]:
+        return sorted(self._first.values())
 
     def read(
         self,

@@ -1,6 +1,7 @@
 """The PriceSource protocol, and the Bars that a run receives."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -63,6 +64,14 @@ class PriceSource(Protocol):
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader should know about the source as a whole: what was done to a file's rows."""
+
+
+class RankedCloses(Mapping[str, Closes]):
+    """Closes by symbol whose returns are known, so that none of them has to be looked at to rank them."""
+
+    @abstractmethod
+    def measure_returns(self, lookback_bars: int) -> dict[str, float]:
+        """Return what trader.stages.universe.returns would of these closes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

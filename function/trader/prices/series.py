@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -56,7 +57,7 @@ class Series:
     A source that was asked for them gives the rest of the bars too; a bar that is left out is left out as a whole.
     """
 
-    __slots__ = ("_closes", "_interval", "_ohlv", "_times_ns", "_verdict", "notes")
+    __slots__ = ("_closes", "_interval", "_ohlv", "_prices_usd", "_rows", "_times_ns", "_verdict", "_whole", "notes")
 
     notes: tuple[str, ...]
     """What was left out, in words: a note for each kind."""
@@ -97,18 +98,21 @@ class Series:
         is_kept &= ~np.isnan(prices_usd)
         self.notes = tuple(found)
         self._interval = interval
-        self._closes = closes if is_kept.all() else closes[is_kept]
+        self._whole: Closes = closes if is_kept.all() else closes[is_kept]
+        self._closes: Closes | None = self._whole
+        self._rows = slice(0, len(self._whole))
         self._ohlv = ohlv if ohlv is None else _clean(ohlv if is_kept.all() else ohlv[is_kept])
         self._times_ns: Integers = index.asi8 if is_kept.all() else index.asi8[is_kept]
+        self._prices_usd: Floats = self._whole.to_numpy(float)
         self._verdict = judge(
-            self._closes.to_numpy(float),
+            self._prices_usd,
             bars_per_session=BARS_PER_SESSION[interval],
             events=None if splits is None else self._rows_of(splits),
             knows_all_splits=knows_all_splits,
         )
 
     def __len__(self) -> int:
-        return len(self._closes)
+        return len(self._times_ns)
 
     @property
     def has_verdict(self) -> bool:
@@ -123,19 +127,32 @@ class Series:
     @property
     def closes(self) -> Closes:
         """All closes that are possible prices, whatever the verdict on their jumps."""
+        if self._closes is None:  # a part is cut when it is looked at: of most, only the end is
+            self._closes = self._whole.iloc[self._rows]
         return self._closes
+
+    @property
+    def prices_usd(self) -> Floats:
+        """The closes without their times."""
+        return self._prices_usd
+
+    @property
+    def times_ns(self) -> Integers:
+        """The starts of the bars, in nanoseconds since 1970."""
+        return self._times_ns
 
     def until(self, now: datetime, *, count: int | None = None, since: datetime | None = None) -> Self:
         """Return the part that a run at `now` sees: the last `count` bars, or those from `since` on."""
-        end = int(np.searchsorted(self._times_ns, _ns(now), side="right"))
-        begin = 0 if since is None else int(np.searchsorted(self._times_ns, _ns(since)))
+        end = int(np.searchsorted(self._times_ns, to_ns(now), side="right"))
+        begin = 0 if since is None else int(np.searchsorted(self._times_ns, to_ns(since)))
         if count is not None:
             begin = max(begin, self._begin_of(count, end))
-        if begin == 0 and end == len(self._closes):
+        if begin == 0 and end == len(self):
             return self
         part = object.__new__(type(self))
         part.notes, part._interval = self.notes, self._interval
-        part._closes, part._times_ns = self._closes.iloc[begin:end], self._times_ns[begin:end]
+        part._whole, part._rows = self._whole, slice(self._rows.start + begin, self._rows.start + end)
+        part._closes, part._times_ns, part._prices_usd = None, self._times_ns[begin:end], self._prices_usd[begin:end]
         part._ohlv = None if self._ohlv is None else self._ohlv[begin:end]
         part._verdict = _cut(self._verdict, begin, end)
         return part
@@ -147,23 +164,36 @@ class Series:
         right = np.flatnonzero(~self._verdict.is_wrong[:end])
         return int(right[-count]) if len(right) >= count else 0
 
+    def are_plain(self, count: int) -> NDArray[np.bool_]:
+        """Return, for each bar, whether `until` this bar shows `count` bars without any verdict on their jumps."""
+        if self._verdict is None:
+            return np.ones(len(self), dtype=np.bool_)
+        is_right, ends = ~self._verdict.is_wrong, np.arange(1, len(self) + 1)
+        known, rows = np.cumsum(is_right), np.append(np.flatnonzero(is_right), 0)
+        begins = np.where(known >= count, rows[np.maximum(known - count, 0)], 0)
+        absent = np.append(0, np.cumsum(self._verdict.is_absent))
+        is_plain: NDArray[np.bool_] = absent[ends] == absent[begins]
+        for jump in self._verdict.jumps:
+            is_plain &= (begins >= jump.row) | (ends <= jump.known_row)
+        return is_plain
+
     def require_usable(self, now: datetime, max_age_s: float) -> Closes:
         """Return the closes for a decision at `now`.
 
         Raises UnusableError if there is none, if the last bar is more than `max_age_s` old, if a jump is not confirmed
         yet, or if the closes are in two units.
         """
-        if not len(self._closes):
+        if not len(self):
             because = f" ({'; '.join(self.notes)})" if self.notes else ""
             raise UnusableError(Code.NO_PRICE_DATA, f"no price up to now{because}")
-        last: datetime = self._closes.index[-1]
-        age_s = (now - last).total_seconds()
+        age_s = (to_ns(now) - int(self._times_ns[-1])) / 1e9
         if age_s > max_age_s:
+            last: datetime = self.closes.index[-1]
             old = f"last price is of {last.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, {say_age(age_s)} old"
             raise UnusableError(Code.STALE_PRICE, f"{old}; MAX_PRICE_AGE_S={max_age_s:.0f} allows {say_age(max_age_s)}")
         verdict = self._verdict
         if verdict is None:
-            return self._closes
+            return self.closes
         if self.is_withheld:
             raise UnusableError(Code.NO_PRICE_DATA, self._describe_unconfirmed(verdict))
         if verdict.jumps:
@@ -175,12 +205,12 @@ class Series:
 
         Each bar is there or not by what was known at its own time, so a later look shows the same.
         """
-        return self._closes if self._verdict is None else self._closes[~self._verdict.is_absent]
+        return self.closes if self._verdict is None else self.closes[~self._verdict.is_absent]
 
     def find_splits(self) -> tuple[Split, ...]:
         """Return the splits that nobody adjusted for, as far as they are confirmed."""
         jumps = self._verdict.jumps if self._verdict else ()
-        index = self._closes.index
+        index = self.closes.index
         return tuple(
             Split(
                 time=index[jump.row].to_pydatetime(),
@@ -194,11 +224,11 @@ class Series:
     def find_changes_of_unit(self) -> tuple[datetime, ...]:
         """Return the start of the first bar in each new unit, as far as the changes are confirmed."""
         jumps = self._verdict.jumps if self._verdict else ()
-        return tuple(self._closes.index[jump.row].to_pydatetime() for jump in jumps)
+        return tuple(self.closes.index[jump.row].to_pydatetime() for jump in jumps)
 
     def fitted(self) -> Closes:
         """Return the closes for statistics: all but wrong prices, whatever was known when."""
-        return self._closes if self._verdict is None else self._closes[~self._verdict.is_wrong]
+        return self.closes if self._verdict is None else self.closes[~self._verdict.is_wrong]
 
     def fitted_ohlv(self) -> Ohlv | None:
         """Return the rest of the bars of `fitted`; None if the source has closes only, or was asked for no more."""
@@ -217,7 +247,7 @@ class Series:
         """The start of the first bar since the jump that later bars have not confirmed yet; None if there is none."""
         if self._verdict is None or not self.is_withheld:
             return None
-        since: datetime = self._closes.index[_find_withheld(self._verdict)].to_pydatetime()
+        since: datetime = self.closes.index[_find_withheld(self._verdict)].to_pydatetime()
         return since
 
     def describe_jumps(self) -> tuple[str, ...]:
@@ -238,7 +268,7 @@ class Series:
             is_wrong[_find_withheld(self._verdict) :] = False  # only later bars show it
         if not is_wrong.any():
             return ()
-        index, prices_usd = pd.DatetimeIndex(self._closes.index), self._closes.to_numpy(float)
+        index, prices_usd = pd.DatetimeIndex(self.closes.index), self._prices_usd
         return (describe_removal(index, prices_usd, is_wrong, "far from those around it", self._interval),)
 
     def _describe_jump(self, jump: Jump) -> str:
@@ -252,8 +282,8 @@ class Series:
         return f"split or wrong price {change}; it is used once later bars confirm it"
 
     def _describe_change(self, row: int) -> str:
-        before_usd, after_usd = (float(self._closes.iloc[max(each, 0)]) for each in (row - 1, row))
-        at = say(self._closes.index[row], self._interval)
+        before_usd, after_usd = (float(self._prices_usd[max(each, 0)]) for each in (row - 1, row))
+        at = say(self.closes.index[row], self._interval)
         return f"on {at}, from {before_usd:,.2f} to {after_usd:,.2f} ({after_usd / before_usd - 1:+.1%})"
 
     def _rows_of(self, splits: Mapping[date, float]) -> list[tuple[int, float]]:
@@ -298,7 +328,9 @@ def _cut(verdict: Verdict | None, begin: int, end: int) -> Verdict | None:
     return Verdict(is_absent=is_absent, is_wrong=verdict.is_wrong[begin:end], jumps=jumps)
 
 
-def _ns(moment: datetime) -> int:
+@lru_cache(maxsize=1_000)
+def to_ns(moment: datetime) -> int:
+    """Return a time in nanoseconds since 1970."""
     return pd.Timestamp(moment).as_unit("ns").value
 
 

@@ -486,9 +486,9 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
         Denial(
             symbol=symbol,
             code=Code.NO_PRICE_DATA,
-            detail=f"{len(closes)} bars; the return over UNIVERSE_LOOKBACK_BARS needs {needs}",
+            detail=f"{len(bars.closes[symbol])} bars; the return over UNIVERSE_LOOKBACK_BARS needs {needs}",
         )
-        for symbol, closes in bars.closes.items()
+        for symbol in bars.closes
         if symbol not in ranking
     )
     if settings.universe == ("sp500",) and len(ranking) < MIN_FRACTION * len(symbols):

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from trader.model import NEW_YORK, Closes, Code, Denial
-from trader.prices.base import Coverage
+from trader.prices.base import Coverage, RankedCloses
 
 CONSTITUENTS = Path(__file__).parents[1] / "data" / "constituents.csv"
 
@@ -44,6 +44,8 @@ def candidates(
 
 def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float]:
     """Return the gain over the last `lookback_bars` bars, as a fraction, of each symbol with enough bars."""
+    if isinstance(closes, RankedCloses):
+        return closes.measure_returns(lookback_bars)
     return {
         symbol: float(prices_usd[-1] / prices_usd[-1 - lookback_bars] - 1)
         for symbol, prices_usd in ((symbol, series.to_numpy()) for symbol, series in closes.items())

@@ -1,0 +1,133 @@
+"""The bot's reader of prices on a panel: all candidates are ranked at once, and closes are cut when they are looked at.
+
+At each bar the bot looks at the last price and at one earlier one of every candidate, and at the whole history of a few
+only. So the returns of all bars are computed once, and a candidate is read in the ordinary way only if it is looked at,
+or if there is anything about it that may need a word: a jump, a note, or no price.
+"""
+
+import math
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import override
+
+import numpy as np
+import pandas as pd
+
+from scripts.backtest.panel_prices import PanelPrices
+from trader.model import Closes
+from trader.prices.base import Bars, RankedCloses
+from trader.prices.reader import Prices
+from trader.prices.series import Series, to_ns
+from trader.stages import universe
+
+
+class Ranks:
+    """The returns of all symbols of a panel at all bars, and where a symbol is plain: it has a history in one unit."""
+
+    def __init__(self, series: Mapping[str, Series], index: pd.DatetimeIndex, count: int, lookback_bars: int) -> None:
+        """Compute returns over `lookback_bars`; a run sees the last `count` bars, `index` has the starts of all."""
+        self.lookback_bars = lookback_bars
+        self._column = {symbol: number for number, symbol in enumerate(series)}
+        self._times_ns = index.as_unit("ns").asi8
+        shape = len(index), len(series)
+        self._returns = np.full(shape, np.nan)
+        is_there, self._is_plain = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        for number, each in enumerate(series.values()):
+            rows = self._times_ns.searchsorted(each.times_ns)
+            is_there[rows, number] = True
+            self._is_plain[rows, number] = each.are_plain(count) if not each.notes else False
+            if len(each) > lookback_bars:
+                usd = each.prices_usd
+                self._returns[rows[lookback_bars:], number] = usd[lookback_bars:] / usd[:-lookback_bars] - 1
+        places = np.arange(len(index), dtype=np.int32)[:, np.newaxis]
+        self._last = np.maximum.accumulate(np.where(is_there, places, np.int32(-1)), axis=0)
+
+    def row(self, bar: datetime) -> int:
+        """Return the row of a bar."""
+        return int(self._times_ns.searchsorted(to_ns(bar), side="right")) - 1
+
+    def take(self, row: int, symbols: Sequence[str], oldest_ns: int) -> tuple[list[bool], list[float]]:
+        """Return, as of a row, which symbols are plain and have a last bar that is not older, and all their returns.
+
+        A return is NaN if there is none.
+        """
+        columns = np.array([self._column.get(symbol, -1) for symbol in symbols], np.intp)
+        last = self._last[row, columns]
+        is_recent = (columns >= 0) & (last >= 0) & (self._times_ns[last] >= oldest_ns)
+        return (is_recent & self._is_plain[last, columns]).tolist(), self._returns[last, columns].tolist()
+
+
+class PanelCloses(RankedCloses):
+    """The usable closes at one bar, read when they are looked at."""
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        gains: Mapping[str, float],
+        others: Mapping[str, Closes],
+        ranks: Ranks,
+        read: Callable[[Sequence[str]], Mapping[str, Closes]],
+    ) -> None:
+        """Hold the closes of `symbols`: `others` are read, `gains` are the returns of some that are not."""
+        self._symbols = dict.fromkeys(symbols)
+        self._gains = gains
+        self._others = others
+        self._ranks = ranks
+        self._read = read
+
+    @override
+    def __getitem__(self, symbol: str) -> Closes:
+        if symbol not in self._symbols:
+            raise KeyError(symbol)
+        return self._read([symbol])[symbol]
+
+    @override
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols)
+
+    @override
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    @override
+    def __contains__(self, symbol: object) -> bool:
+        return symbol in self._symbols
+
+    @override
+    def items(self) -> ItemsView[str, Closes]:
+        return self._read(list(self._symbols)).items()
+
+    @override
+    def measure_returns(self, lookback_bars: int) -> dict[str, float]:
+        assert lookback_bars == self._ranks.lookback_bars, "a backtest has one look-back"
+        found = {**self._gains, **universe.returns(self._others, lookback_bars)}
+        return {symbol: found[symbol] for symbol in self._symbols if symbol in found}
+
+
+class PanelReader(Prices):
+    """The bot's reader of the prices of a backtest's panel at one bar; see Prices."""
+
+    def __init__(self, prices: PanelPrices, ranks: Ranks, *, now: datetime, count: int, max_age_s: float) -> None:
+        """Read `prices` at their present bar, as Prices does that needs closes only; `ranks` are of the same prices."""
+        super().__init__([prices], now=now, count=count, max_age_s=max_age_s)
+        self._ranks = ranks
+        self._row = ranks.row(min(now, prices.present))
+        self._oldest_ns = to_ns(now) - round(max_age_s * 1e9)
+
+    @override
+    def bars(self, symbols: Sequence[str]) -> Bars:
+        """Return the closes on which decisions may rest, or the reason why a symbol has none."""
+        wanted = tuple(dict.fromkeys(symbols))
+        is_plain, returns = self._ranks.take(self._row, wanted, self._oldest_ns)
+        others = super().bars([symbol for symbol, plain in zip(wanted, is_plain, strict=True) if not plain])
+        usable = [symbol for symbol, plain in zip(wanted, is_plain, strict=True) if plain or symbol in others.closes]
+        gains = {
+            symbol: gain
+            for symbol, plain, gain in zip(wanted, is_plain, returns, strict=True)
+            if plain and not math.isnan(gain)
+        }
+        return Bars(closes=PanelCloses(usable, gains, others.closes, self._ranks, self._read), denials=others.denials)
+
+    def _read(self, symbols: Sequence[str]) -> Mapping[str, Closes]:
+        """Read closes that may be used in the ordinary way."""
+        return super().bars(symbols).closes
