@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -10,6 +10,7 @@ from enum import StrEnum
 class Kind(StrEnum):
     """A way in which a call can fail; the last two are faults of the machine, the others of the service."""
 
+    LAG = "late"
     SLOW = "slow"
     HANG = "hang"
     BUSY = "429"
@@ -34,6 +35,7 @@ class Fault:
     kind: Kind
     times: int = 1_000_000
     skip: int = 0
+    happening: Callable[[], object] = lambda: None  # is called when it happens
 
     def __str__(self) -> str:
         """Return the fault as a report shows it."""
@@ -74,6 +76,7 @@ class Faults:
                     continue
                 if fault.times:
                     fault.times -= 1
+                    fault.happening()
                     self.met[f"{call}: {fault.kind}"] += 1
                     return fault.kind
         return None

@@ -21,7 +21,9 @@ from scripts.testkit.yahoo import Fault as YahooFault
 from scripts.testkit.yahoo import Listing, Request, YahooFake
 from tests.fault_injection.faults import Faults, Kind, is_call
 
-SLOW_S = 1.5
+LAG_S, SLOW_S = 0.3, 1.5
+"""Seconds until a late answer: less than ROUND_TRIP_S of trader.reading, and more."""
+
 HANG_S = 45.0
 """Seconds without an answer: longer than any of the function's clients waits for one."""
 
@@ -213,8 +215,8 @@ class FaultyAlpaca(AlpacaFake):
         if kind is Kind.KILL_BEFORE:
             self.kill()
             return None
-        if kind is Kind.SLOW:
-            self._closing.wait(SLOW_S)
+        if kind in (Kind.LAG, Kind.SLOW):
+            self._closing.wait(LAG_S if kind is Kind.LAG else SLOW_S)
         if kind in REFUSED:
             return REFUSED[kind]
         if kind in (Kind.DROP, Kind.HANG):
@@ -230,7 +232,7 @@ class FaultyAlpaca(AlpacaFake):
         if kind is Kind.KILL_AFTER:
             self.kill()
             return None
-        if kind in (None, Kind.SLOW) or answer is None or answer.status >= 300:
+        if kind in (None, Kind.LAG, Kind.SLOW) or answer is None or answer.status >= 300:
             return answer
         if kind is Kind.LOST:
             return None if self.faults.calls[f"alpaca {name}"] % 2 else REFUSALS["504"]
@@ -380,8 +382,8 @@ class FaultyAws:
     ) -> Iterable[bytes]:
         if kind is None:
             return self._ask_moto(service, environ, start_response)
-        if kind is Kind.SLOW:
-            self._closing.wait(SLOW_S)
+        if kind in (Kind.LAG, Kind.SLOW):
+            self._closing.wait(LAG_S if kind is Kind.LAG else SLOW_S)
             return self._ask_moto(service, environ, start_response)
         if kind is Kind.KILL_BEFORE:
             self.kill()

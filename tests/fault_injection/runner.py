@@ -12,7 +12,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import SimpleQueue
 from threading import Thread
 
-from tests.fault_injection import fault_matrix, market, random_slots, scenarios, stories, weeks
+from tests.fault_injection import fault_matrix, market, random_slots, scenarios, side_by_side, stories, weeks
 
 SLOTS_A_DAY = sum(1 for _ in market.slots(weeks.FIRST))
 SLOTS, LONG_SLOTS = 500, 10_000
@@ -67,7 +67,7 @@ def report_step(work: str, steps: int = 1) -> None:
 
 def cases() -> list[fault_matrix.Case]:
     """Return every case of the matrix and every scenario."""
-    return [*fault_matrix.cases(), *scenarios.cases()]
+    return [*fault_matrix.cases(), *scenarios.cases(), *side_by_side.cases()]
 
 
 def faults() -> list[fault_matrix.Outcome]:
