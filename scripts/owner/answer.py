@@ -11,6 +11,7 @@ from scripts.console import format_count
 from scripts.owner import books, controls, figures, records
 from scripts.owner.figures import Curve
 from scripts.owner.gap import Gap, split
+from scripts.owner.live import join_orders
 from scripts.owner.records import Records, Seen
 from scripts.owner.tape import Step
 from scripts.owner.trips import Trades, Trip, match
@@ -18,6 +19,7 @@ from scripts.report import formatting
 from scripts.report.formatting import Holding
 from scripts.run.reconcile import ReconcileInputs
 from trader.audit.fills import list_fills
+from trader.broker.base import OrderId
 from trader.deadline import Deadline
 from trader.digest.day import count_streak, read_history
 from trader.journal.base import JournalError
@@ -25,7 +27,7 @@ from trader.journal.entry import Journal
 from trader.journal.record import read_settings
 from trader.journal.recovery import AFTER, BEFORE
 from trader.logs import one_line, printable
-from trader.model import NEW_YORK, BrokerError, Engine, PriceSourceName
+from trader.model import NEW_YORK, BrokerError, Engine, Order, PriceSourceName
 from trader.progress import Progress
 from trader.schedule import sessions
 from trader.settings import Settings
@@ -87,11 +89,12 @@ def make(
     """
     found = records.read(inputs.journal, inputs.since, progress, trusts_rule=trusts_rule)
     strategy = inputs.settings.strategy
-    trades, orders, problem = None, None, ""
+    trades, orders, problem, forgotten = None, None, "", ""
     try:
         progress("the broker's orders", 0, 1)
         orders = inputs.history.list_orders(inputs.since - BEFORE, inputs.now + AFTER)
-        fills = list_fills(orders, strategy)
+        forgotten = count_forgotten(orders, found.steps, inputs.since)
+        fills = list_fills(join_orders(orders, found.steps), strategy)
         trades = match([each for each in fills if each.at >= inputs.since - BEFORE])
         progress("the broker's orders", 1, 1)
     except BrokerError as error:
@@ -126,7 +129,24 @@ def make(
         held=find_held(found.runs),
         bought_at={each.symbol: each.at for each in reversed(trades.left)} if trades else {},
         gap=gap,
-        gap_notes=[each for each in (note, unknown, *found.untested, *(gap.notes if gap else ())) if each],
+        gap_notes=[each for each in (note, forgotten, unknown, *found.untested, *(gap.notes if gap else ())) if each],
+    )
+
+
+def count_forgotten(booked: Sequence[Order], steps: Sequence[Step], since: datetime) -> str:
+    """Say how many filled orders of the period's records the broker no longer has; empty if it has all of them."""
+    there = {each.client_order_id for each in booked}
+    filled = {
+        each.client_order_id
+        for step in steps
+        for each in step.placed
+        if each.filled_quantity and (parts := OrderId.parse(each.client_order_id)) and parts.slot >= since
+    }
+    if not (gone := len(filled - there)):
+        return ""
+    return (
+        f"The broker's books lack {gone:,} of {format_count(len(filled), 'filled order')} on record: these are taken "
+        "from the records, and what their stops and targets sold is not known"
     )
 
 

@@ -207,6 +207,18 @@ def test_with_forecasts_each_line_is_fitted_again(
     assert [each["symbol"] for each in found if each["recorded"].startswith("trend line at")] == ["KO"]
 
 
+@pytest.mark.usefixtures("laptop")
+def test_a_broker_that_has_forgotten_its_orders_is_said_and_the_records_have_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("out/account.json").unlink()
+    answer = ask(monkeypatch, capsys)
+    notes = [each["words"] for each in answer["live_against_test"]["notes"]]
+    assert [each for each in notes if "The broker's books lack" in each] != []
+    (ko,) = [each for each in answer["held"] if each["symbol"] == "KO"]
+    assert ko["bought_at"] == "2022-12-27T20:45:00Z"
+
+
 def test_one_run_is_nothing_to_compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run({"time": "2022-12-28T20:45:00Z"}, env={"ENGINE": "map"})
     gap = ask(monkeypatch, capsys)["live_against_test"]
