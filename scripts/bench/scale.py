@@ -87,11 +87,11 @@ FULL = Size(
 """A thousand settings: ten histories, so ten kinds of forecasts, with ten thresholds and ten stops each."""
 
 SMALL = Size(
-    symbols=100,
+    symbols=50,
     bars=460,
-    grid="HISTORY_BARS=120,250 SIGNAL_THRESHOLD_FRACTION=0.005,0.01 STOP_LOSS_FRACTION=0.02,0.03,0.05",
+    grid="HISTORY_BARS=120,250 SIGNAL_THRESHOLD_FRACTION=0.005,0.01 STOP_LOSS_FRACTION=0.02,0.05",
     folds=1,
-    timed_bars=(20, 80),
+    timed_bars=(10, 50),
 )
 
 
