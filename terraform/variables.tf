@@ -112,7 +112,7 @@ variable "strategies" {
     enabled                 = optional(bool, true)
     silent_sessions         = optional(number)
     drawdown_alarm_fraction = optional(number)
-    memory_mb               = optional(number, 1024)
+    memory_mb               = optional(number, 512)
     timeout_s               = optional(number, 300)
     tracing                 = optional(bool, false)
     reserved_concurrency    = optional(number)

@@ -6,12 +6,11 @@ processor that the function's memory buys, and multiplies by the number of runs 
 """
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from math import inf
-from typing import Any
+from typing import Any, Self
 
 import boto3
 from rich.text import Text
@@ -25,7 +24,7 @@ from scripts.cloud.tables import TableRow, show_table
 from scripts.layer.target import Target
 
 DAYS = 30
-MEMORY_MB = 1_024
+MEMORY_MB = 512
 FREE_GB_S, FREE_REQUESTS = 400_000, 1_000_000
 USD_PER_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 USD_PER_REQUEST = 0.20 / 1_000_000
@@ -109,6 +108,11 @@ class Estimate:
         """Return the GB-seconds of all runs of a kind."""
         return self.counts[kind] * self.measured[kind].billed_s * self.memory_mb / 1024
 
+    def at(self, memory_mb: int) -> Self:
+        """Return the estimate for another memory, from the same measured runs."""
+        measured = {kind: each.at(memory_mb) for kind, each in self.measured.items()}
+        return replace(self, memory_mb=memory_mb, measured=measured)
+
     @property
     def use(self) -> Use:
         """The usage of all runs."""
@@ -120,18 +124,8 @@ class Estimate:
         return sum(count * float(getattr(self.measured[kind], each)) for kind, count in self.counts.items())
 
 
-MIN_STRATEGIES = 30
-"""The number of strategies that must fit into Lambda's free tier."""
-
-
-def bench() -> None:
-    """Measure a month's use on this machine; exit with 1 if 30 strategies would not fit into Lambda's free tier."""
-    os.environ["ESTIMATE"] = "1"
-    main(min_strategies=MIN_STRATEGIES)
-
-
-def main(min_strategies: int = 0) -> None:
-    """Show the usage according to the logs, or else an estimate; exit with 1 if fewer strategies would fit."""
+def main() -> None:
+    """Show the usage according to the logs, or else an estimate."""
     with console.plain_errors(interrupted="interrupted; nothing was changed"):
         target = Target.from_env(os.environ)
         uses, days, why_not = ({}, 0, "") if wants_estimate(os.environ) else bill()
@@ -145,13 +139,6 @@ def main(min_strategies: int = 0) -> None:
             console.print_json(answer)
         else:
             show(answer)
-        if answer["strategies_that_fit"] < min_strategies:
-            busy = f"; {console.busy()}" if console.busy() else ""
-            words = (
-                f"{answer['strategies_that_fit']:,} strategies fit into Lambda's free tier; {min_strategies} must{busy}"
-            )
-            console.ERR.print(words, style="red")
-            sys.exit(console.FAILED)
 
 
 # --- from the logs -------------------------------------------------------------------------------------------------
@@ -159,7 +146,7 @@ def main(min_strategies: int = 0) -> None:
 
 def wants_estimate(env: Mapping[str, str]) -> bool:
     """Check whether the user explicitly requests an estimate."""
-    return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY"))
+    return console.flag("ESTIMATE") or any(env.get(name) for name in ("SCHEDULE", "DAILY_AT", "MEMORY", "ENGINE"))
 
 
 def bill() -> tuple[dict[str, Use], int, str]:
@@ -238,25 +225,31 @@ def memory_of(env: Mapping[str, str]) -> int:
 
 def estimate(target: Target, env: Mapping[str, str]) -> Estimate:
     """Count the schedule's runs in the last 30 days, and measure one run of each kind."""
-    memory_mb, daily_at = memory_of(env), env.get("DAILY_AT", "")
+    memory_mb, schedule, counts = memory_of(env), *count_runs(env)
+    with console.progress() as progress:
+        measured = measure(target, memory_mb, progress, env.get("ENGINE", ""))
+    return Estimate(
+        schedule=schedule, memory_mb=memory_mb, first_day=find_first_day(), counts=counts, measured=measured
+    )
+
+
+def find_first_day() -> date:
+    """Return the first of the days that an estimate counts the runs of."""
+    return datetime.now(UTC).date() - timedelta(days=DAYS)
+
+
+def count_runs(env: Mapping[str, str]) -> tuple[str, Mapping[str, int]]:
+    """Return the schedule, and how many runs of each kind it had in the last 30 days. Raises UsageError."""
+    daily_at, first = env.get("DAILY_AT", ""), find_first_day()
     if daily_at and env.get("SCHEDULE"):
         raise UsageError("SCHEDULE and DAILY_AT contradict each other; set only one of them")
     schedule = once_a_day(daily_at) if daily_at else Schedule(env.get("SCHEDULE") or read_default())
-    first = datetime.now(UTC).date() - timedelta(days=DAYS)
     counts = kinds(schedule, first, DAYS, daily_at)
     if not counts.total():
         raise UsageError(
             f"{schedule.expression} did not fire in the last {DAYS} days; set another SCHEDULE to estimate"
         )
-    with console.progress() as progress:
-        measured = measure(target, memory_mb, progress)
-    return Estimate(
-        schedule=schedule.expression,
-        memory_mb=memory_mb,
-        first_day=first,
-        counts=counts + digests(first, DAYS),
-        measured=measured,
-    )
+    return schedule.expression, counts + digests(first, DAYS)
 
 
 def from_runs(month: Estimate, arch: str) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from math import inf
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from scripts.layer.emulator import prepare_function
 from scripts.layer.package import ZIP, package
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 LATENCY_S = 0.15
 BARS, CHOSEN, HELD, SOLD = 250, 20, 20, 5
+BRACKETS_USD = 100_000
+"""More than the holdings in brackets cost."""
+
 SLOTS = 26
 """Slots of a session, and records of its runs."""
 
@@ -46,6 +50,9 @@ DIP, RISE = -0.05, 0.05
 MB_PER_PROCESSOR = 1_769
 SYSTEM_BYTES = 700
 """Bytes of the lines that Lambda itself logs for an invocation."""
+
+EVENT_DELAYS_MIN = (3, 2, 1, 0)
+"""How late the event of a measured run may be, in minutes; each run has a slot of its own."""
 
 KINDS = {
     "first": f"the first run of a day: ranks the S&P 500, forecasts {CHOSEN}, buys {CHOSEN}",
@@ -75,24 +82,32 @@ class Measured:
     peak_mb: float
     log_bytes: int
     kept_bytes: int  # in the bucket
+    waited_s: float = 0.0
+    computed_s: float = 0.0  # on a whole processor, init included
+    computed_init_s: float = 0.0
+    max_s: float = inf  # it stops by itself then
+
+    def at(self, memory_mb: int) -> Self:
+        """Return what Lambda would bill for the same run with another memory."""
+        share = share_of(memory_mb)
+        billed_s = min(self.waited_s + self.computed_s / share, self.max_s)
+        return replace(self, billed_s=round(billed_s, 3), init_s=round(self.computed_init_s / share, 3))
 
 
-def measure(target: Target, memory_mb: int, progress: Progress) -> Mapping[str, Measured]:
+def measure(target: Target, memory_mb: int, progress: Progress, engine: str = "") -> Mapping[str, Measured]:
     """Measure one run of each kind, with the function as it is now. Raises LayerError if the layer is missing."""
+    with measuring(target, memory_mb, engine) as under_measure:
+        return under_measure.run_all(progress)
+
+
+@contextmanager
+def measuring(target: Target, memory_mb: int, engine: str = "") -> Iterator["FunctionUnderMeasure"]:
+    """Yield the function as it is now, on a market of its own; `engine` is the value of ENGINE."""
     check(target)
     package()
     with unpack_zips(target.zip, ZIP) as folder, market() as services:
         function = prepare_function(target, folder / "task", [folder / "layer" / "python"])
-        share = min(share_of(memory_mb), 1.0)  # a thread cannot use more than one processor
-        under_measure = FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, share=share)
-        measured = {}
-        for number, kind in enumerate(("closed", "first", "later")):
-            progress("measuring", number, len(KINDS))
-            measured[kind] = under_measure.run(kind, minutes_ago=2 - number)
-        progress("measuring", len(measured), len(KINDS))
-        measured["digest"] = under_measure.make_digest()
-        progress("measuring", len(KINDS), len(KINDS))
-    return {kind: measured[kind] for kind in KINDS}
+        yield FunctionUnderMeasure(function=function, memory_mb=memory_mb, services=services, engine=engine)
 
 
 def check(target: Target) -> None:
@@ -105,23 +120,59 @@ def check(target: Target) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionUnderMeasure:
-    """A function to measure, and the memory, processor share and services that it runs with."""
+    """A function to measure, and the memory, the services and the engine that it runs with."""
 
     function: Function
     memory_mb: int
     services: "Services"
-    share: float  # of a processor
+    engine: str = ""  # the default one
+    slots: set[datetime] = field(default_factory=set)  # of the runs so far
 
-    def run(self, kind: str, *, minutes_ago: int) -> Measured:
+    def run_all(self, progress: Progress) -> Mapping[str, Measured]:
+        """Measure one run of each kind."""
+        measured: dict[str, Measured] = {}
+        for number, kind in enumerate(("closed", "first", "later")):
+            progress("measuring", number, len(KINDS))
+            measured[kind] = self.run(kind)
+        progress("measuring", len(measured), len(KINDS))
+        measured["digest"] = self.make_digest()
+        progress("measuring", len(KINDS), len(KINDS))
+        return {kind: measured[kind] for kind in KINDS}
+
+    def run(self, kind: str) -> Measured:
         """Measure a cold run. Raises LayerError if it did not do its kind's work, which makes its time meaningless."""
         alpaca = self.services.alpaca
         alpaca.is_open = kind != "closed"
         if kind == "later":
             for symbol in sp500()[CHOSEN : CHOSEN + HELD]:
                 alpaca.hold(symbol, 10, 100)
-        event = {"time": f"{datetime.now(UTC) - timedelta(minutes=minutes_ago):%Y-%m-%dT%H:%M:00Z}"}
-        _, measured = self._invoke(kind, event)
-        return measured
+        return self._invoke(kind, self._next_event(), DONE[kind])[1]
+
+    def run_in_brackets(self, sold: int) -> Measured:
+        """Measure a later run that sells so many of its holdings, each of which is in a bracket. Raises LayerError."""
+        from scripts.testkit.yahoo import Listing
+
+        services, alpaca = self.services, self.services.alpaca
+        alpaca.cash += BRACKETS_USD
+        for number in range(CHOSEN, CHOSEN + HELD):
+            symbol = sp500()[number]
+            closes = make_closes(number, sold)
+            services.yahoo.listings[symbol.replace(".", "-")] = Listing(closes, datetime.now(UTC))
+            alpaca.prices[symbol] = closes[-1]
+            alpaca.positions.pop(symbol, None)
+            alpaca.orders[:] = [order for order in alpaca.orders if order.symbol != symbol]
+            alpaca.hold_in_bracket(symbol, 10, client_order_id=f"of-a-day-before-{sold}-{symbol}")
+        return self._invoke("later", self._next_event(), ("TRADED", 0, sold, False))[1]
+
+    def _next_event(self) -> Mapping[str, str]:
+        """Return the event of a slot that no run has had; wait for the next minute if there is none."""
+        while True:
+            minute = datetime.now(UTC).replace(second=0, microsecond=0)
+            for delay_min in EVENT_DELAYS_MIN:
+                if (slot := minute - timedelta(minutes=delay_min)) not in self.slots:
+                    self.slots.add(slot)
+                    return {"time": f"{slot:%Y-%m-%dT%H:%M:00Z}"}
+            time.sleep(1)
 
     def make_digest(self) -> Measured:
         """Measure the digest of a session of which every slot has a record. Raises LayerError if it is not that."""
@@ -130,11 +181,11 @@ class FunctionUnderMeasure:
             day -= timedelta(days=1)
         self._keep_records(day)
         event = {"do": "digest", "time": datetime.combine(day, AT, NEW_YORK).isoformat()}
-        answer, measured = self._invoke("digest", event)
+        answer, measured = self._invoke("digest", event, DONE["digest"])
         if f"{SLOTS} slots decided again, the same" not in answer["message"]["text"]:
             raise LayerError(f"the measured digest did not decide a day again:\n{answer['message']['text']}")
         # A digest stops in time, and leaves out the slots that it has no time for.
-        return replace(measured, billed_s=min(measured.billed_s, float(TIMEOUT_S)))
+        return replace(measured, max_s=float(TIMEOUT_S)).at(self.memory_mb)
 
     def _keep_records(self, day: date) -> None:
         """Give each slot of a session the record of one of the measured runs, as if it had been its own."""
@@ -149,14 +200,15 @@ class FunctionUnderMeasure:
                 text = text.replace(str(spell(measured_slot)), str(spell(slot)))
             self.services.write_object(f"{folder}/{slot_id(slot)}.json", text.encode())
 
-    def _invoke(self, kind: str, event: Mapping[str, str]) -> tuple[Any, Measured]:
-        """Return the function's answer to an event, cold, and what it took."""
+    def _invoke(self, kind: str, event: Mapping[str, str], done: tuple[str, int, int, bool]) -> tuple[Any, Measured]:
+        """Return the function's answer to an event, cold, and what it took; `done` is what it must have done."""
         alpaca, yahoo = self.services.alpaca, self.services.yahoo
         placed, charts, kept = len(alpaca.orders), len(yahoo.requests), self.count_kept_bytes()
         env = {
             **self.services.environment,
             "UNIVERSE": "sp500",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mb),
+            **({"ENGINE": self.engine} if self.engine else {}),
         }
         with (
             TemporaryDirectory() as tmp,
@@ -165,19 +217,23 @@ class FunctionUnderMeasure:
             begun = time.perf_counter()
             answer = interface.invoke(event, timeout_s=2 * TIMEOUT_S)
             took_s = time.perf_counter() - begun
+            computed_s = interface.processor_s
             measured = Measured(
-                billed_s=round(stretch(took_s, interface.processor_s, self.share), 3),
-                init_s=round(interface.init_ms / 1000 / self.share, 3),  # imports: nothing but computing
+                billed_s=took_s,
+                init_s=interface.init_ms / 1000,
                 peak_mb=round(interface.peak_mb, 1),
                 log_bytes=log_bytes(interface),
                 kept_bytes=self.count_kept_bytes() - kept,
-            )
+                waited_s=max(took_s - computed_s, 0.0),
+                computed_s=computed_s,
+                computed_init_s=interface.init_ms / 1000,  # imports: nothing but computing
+            ).at(self.memory_mb)
         sides = Counter(order.side for order in alpaca.orders[placed:] if order.type == "market")
         found = (answer["status"], sides["buy"], sides["sell"], len(yahoo.requests) - charts > len(sp500()))
-        if found != DONE[kind]:
+        if found != done:
             raise LayerError(
                 f"the measured run was not {KINDS[kind]}: (status, buys, sales, S&P 500 requested) is "
-                f"{found}, not {DONE[kind]}; its first denials: {answer.get('denials', [])[:2]}"
+                f"{found}, not {done}; its first denials: {answer.get('denials', [])[:2]}"
             )
         return answer, measured
 
@@ -194,13 +250,8 @@ def list_slots(day: date) -> Sequence[datetime]:
 
 
 def share_of(memory_mb: int) -> float:
-    """Return the share of a processor that Lambda gives a function with this much memory."""
-    return memory_mb / MB_PER_PROCESSOR
-
-
-def stretch(took_s: float, processor_s: float, share: float) -> float:
-    """Return the seconds that a run takes on a share of a processor, from its elapsed and processor seconds on one."""
-    return max(took_s - processor_s, 0.0) + processor_s / share
+    """Return the share of a processor that Lambda gives one thread of a function with this much memory: at most all."""
+    return min(memory_mb / MB_PER_PROCESSOR, 1.0)
 
 
 @contextmanager
@@ -232,12 +283,12 @@ def market() -> Iterator["Services"]:
         yield there
 
 
-def make_closes(number: int) -> Sequence[float]:
+def make_closes(number: int, sold: int = SOLD) -> Sequence[float]:
     """Make the closes of the `number`th symbol: a slightly noisy line that ends in a jump if it will be traded."""
     import numpy as np
 
     growth = 3.0 if number < CHOSEN else 0.1
-    jump = DIP if number < CHOSEN else RISE if number < CHOSEN + SOLD else 0.0
+    jump = DIP if number < CHOSEN else RISE if number < CHOSEN + sold else 0.0
     noise = np.random.default_rng(number).normal(0, 0.002, BARS)
     closes: list[float] = (np.linspace(100, 100 * (1 + growth), BARS) * np.exp(noise)).tolist()
     return [*closes[:-1], closes[-1] * (1 + jump)]

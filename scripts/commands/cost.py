@@ -9,7 +9,6 @@ ESTIMATE = (
         meaning="estimate for one run a day at this time in New York, such as 15:00",
         metavar="TIME",
     ),
-    Option(name="MEMORY", meaning="estimate for this memory, in MB", metavar="NUMBER"),
     *TARGET,
 )
 """What a month is estimated for."""
@@ -19,6 +18,8 @@ COMMAND = Command(
     description="Shows how much of Lambda's and CloudWatch's free tier a month takes.",
     options=(
         Option(name="ESTIMATE", meaning="estimate even if there are logs", is_flag=True),
+        Option(name="MEMORY", meaning="estimate for this memory, in MB", metavar="NUMBER"),
+        Option(name="ENGINE", meaning="estimate for this engine", words=("prophet", "map")),
         *ESTIMATE,
         *CLOUD,
         JSON,

@@ -26,7 +26,7 @@ from scripts.console import CommandError
 
 HANDLER = "lambda_function.lambda_handler"
 TIMEOUT_S = 300
-MEMORY_MB = 1_024
+MEMORY_MB = 512
 LAST_LINES = 12
 START_S = 60.0
 """Seconds to wait for the emulator to listen."""

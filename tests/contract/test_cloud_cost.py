@@ -418,9 +418,15 @@ def test_a_function_and_its_children_share_one_processor(spin: Function) -> None
 
 
 def test_a_smaller_share_stretches_computing_but_not_waiting() -> None:
-    assert measure.stretch(3.0, 2.0, 0.5) == 1.0 + 4.0
-    assert measure.stretch(3.0, 0.0, 0.1) == 3.0
-    assert measure.stretch(1.99, 2.0, 1.0) == 2.0  # the kernel counts in hundredths of a second
+    run = Measured(billed_s=0, init_s=0, peak_mb=150, log_bytes=0, kept_bytes=0, waited_s=1.0, computed_s=2.0)
+    assert run.at(1_769).billed_s == 1.0 + 2.0
+    assert run.at(3_538).billed_s == 1.0 + 2.0  # a second processor is of no use to one thread
+    assert run.at(512).billed_s == pytest.approx(1.0 + 2.0 * 1_769 / 512, abs=1e-3)
+
+
+def test_a_run_that_stops_in_time_is_billed_no_longer() -> None:
+    digest = Measured(billed_s=0, init_s=0, peak_mb=150, log_bytes=0, kept_bytes=0, computed_s=100.0, max_s=300.0)
+    assert (digest.at(1_769).billed_s, digest.at(512).billed_s) == (100.0, 300.0)
 
 
 def test_1769_mb_get_one_processor() -> None:

@@ -190,7 +190,7 @@ BOMBS: Mapping[str, tuple[bytes, bytes]] = {
     "zeros": (b"", b"\0"),
 }
 MAX_MB = 400
-"""The maximum memory, in MB, that reading a file may take; the function has 1,024 MB by default."""
+"""The maximum memory, in MB, that reading a file may take."""
 
 READ = """
 import sys, resource

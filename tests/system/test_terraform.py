@@ -473,7 +473,7 @@ def test_the_function_is_configured_as_documented(installation: Site, strategy: 
         ["x86_64"],
         "lambda_function.lambda_handler",
     )
-    assert (config["MemorySize"], config["Timeout"], config["TracingConfig"]["Mode"]) == (1024, 300, "PassThrough")
+    assert (config["MemorySize"], config["Timeout"], config["TracingConfig"]["Mode"]) == (512, 300, "PassThrough")
     assert [layer["Arn"] for layer in config["Layers"]] == [
         f"arn:aws:lambda:{REGION}:{ACCOUNT}:layer:{PROJECT}-layer:1"
     ]
