@@ -4,8 +4,9 @@ A forecast depends on a symbol's closes up to its bar and on a few settings (Key
 in parallel and in any order, and backtests that differ in other settings can share them.
 """
 
+import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,10 +18,10 @@ import pandas as pd
 
 from scripts.backtest.model import BacktestError
 from trader.forecasting.base import ForecastSpec
-from trader.forecasting.map import model
+from trader.forecasting.map import kernel, model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
 from trader.forecasting.map.model import Batch, Fit, Paths
-from trader.forecasting.map.posterior_mode import Integers
+from trader.forecasting.map.posterior_mode import Floats, Integers
 from trader.forecasting.prophet import (
     ProphetForecaster,
     deny_between_decisions,
@@ -33,9 +34,10 @@ type Table = dict[tuple[str, datetime], Forecast | Denial]
 """Forecasts by symbol and start of the bar. Trend lines lack their corners: decisions use only their ends."""
 
 CHAIN_BARS = 2
-"""The number of bars in a chain: each fit starts with the path of the one before, which saves a fifth of the work.
+"""The number of bars in a chain of the reference search: each fit starts with the path of the one before.
 
-Longer chains would fit fewer bars at once, which costs more than the paths save.
+That saves a fifth of its work. Longer chains would fit fewer bars at once, which costs more than the paths save. The
+compiled search gains nothing from many series at once, so all bars are one chain, which saves two fifths.
 """
 
 
@@ -114,12 +116,35 @@ def _set_aside(task: Task) -> tuple[Table, Task]:
     return waiting, replace(task, bars=due)
 
 
+class _HiddenWarnings:
+    """Hides warnings while any thread is inside; catch_warnings alone is not made for several threads at once."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_HIDDEN_WARNINGS = _HiddenWarnings()
+
+
 def ask_prophet(task: Task, symbol: str, bars: Bars) -> Iterator[tuple[tuple[str, datetime], Forecast | Denial]]:
     """Yield the forecasts of one symbol, made with one Prophet model after another."""
     forecaster = task.key.prophet()
     model, fitted_at = None, -1
-    with warnings.catch_warnings(record=True):  # from Prophet's use of pandas
-        warnings.simplefilter("ignore")
+    with _HIDDEN_WARNINGS:  # from Prophet's use of pandas
         for bar, fit_bar in bars:
             window, fitting = (task.window(symbol, each) for each in (bar, fit_bar))
             outcome: Forecast | Denial | None = deny_short_history(symbol, len(fitting), task.key.spec)
@@ -154,8 +179,10 @@ class _Rolling:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._forecaster = task.key.map()
-        self._values = task.closes.to_numpy(float)
-        self._is_priced = ~np.isnan(self._values)
+        self._values = np.ascontiguousarray(task.closes.to_numpy(float).T)  # a row for each symbol
+        is_priced = ~np.isnan(self._values)
+        self._priced = [np.flatnonzero(each) for each in is_priced]
+        self._count = is_priced.cumsum(axis=1)
         self._column = {symbol: place for place, symbol in enumerate(task.closes.columns)}
         self._fits: dict[tuple[str, int], Fit | Denial | str] = {}
 
@@ -169,11 +196,12 @@ class _Rolling:
         for symbol, bars in self._task.bars.items():
             for fit_bar in dict.fromkeys(fit_bar for _, fit_bar in bars):
                 asked.setdefault(fit_bar, []).append(symbol)
-        chains = list(batched(sorted(asked), CHAIN_BARS, strict=False))
-        paths: Paths | None = None
-        for step in range(CHAIN_BARS):
+        length = CHAIN_BARS if kernel.load() is None else max(len(asked), 1)
+        chains = list(batched(sorted(asked), length, strict=False))
+        paths, before = None, list[str]()
+        for step in range(length):
             some = [(chain[step], asked[chain[step]]) for chain in chains if step < len(chain)]
-            paths = self._fit(some, paths)
+            paths, before = self._fit(some, paths, before)
         index = pd.DatetimeIndex(self._task.closes.index)
         moments = index.to_pydatetime().tolist()
         return {
@@ -182,34 +210,48 @@ class _Rolling:
             for bar, fit_bar in bars
         }
 
-    def _fit(self, asked: list[tuple[int, list[str]]], paths: Paths | None) -> Paths:
-        """Fit the requested symbols at each bar, starting from `paths`; return the paths for the next step."""
+    def _fit(
+        self, asked: list[tuple[int, list[str]]], paths: Paths | None, before: list[str]
+    ) -> tuple[Paths, list[str]]:
+        """Fit the requested symbols at each bar, starting from `paths`, which are of the symbols `before`.
+
+        Return the paths for the next step, and their symbols.
+        """
         batches, owners = [], []
         for bar, symbols in asked:
-            alike: dict[bytes, tuple[Integers, list[str]]] = {}
+            alike: dict[object, tuple[Integers, list[str]]] = {}
             for symbol in symbols:
                 rows = self._rows(symbol, bar)
                 if (denial := deny_short_history(symbol, len(rows), self._task.key.spec)) is not None:
                     self._fits[symbol, bar] = denial
-                else:
-                    alike.setdefault(rows.tobytes(), (rows, []))[1].append(symbol)
+                    continue
+                is_whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+                alike.setdefault((len(rows), rows[-1]) if is_whole else rows.tobytes(), (rows, []))[1].append(symbol)
             for rows, group in alike.values():
-                columns = [self._column[symbol] for symbol in group]
                 try:
                     calendar = self._forecaster.calendar(self._local_ns[rows])
                 except ValueError as error:  # as in the bot's own forecaster
                     self._fits |= {(symbol, bar): deny_failed_fit(symbol, error) for symbol in group}
                     continue
-                batches.append(Batch(calendar=calendar, values=self._values[rows[:, None], columns].T.copy()))
+                batches.append(Batch(calendar=calendar, values=self._windows(group, rows)))
                 owners += [(symbol, bar) for symbol in group]
-        fits = model.fit(batches, paths=paths)
+        now = [symbol for symbol, _ in owners]
+        fits = model.fit(batches, paths=paths and paths.of(now, before))
         self._fits |= dict(zip(owners, fits.fits, strict=True))
-        return fits.paths
+        return fits.paths, now
+
+    def _windows(self, symbols: Sequence[str], rows: Integers) -> Floats:
+        """Return the closes of some symbols in these rows."""
+        columns = [self._column[symbol] for symbol in symbols]
+        if rows[-1] - rows[0] == len(rows) - 1:
+            return np.asarray(self._values[columns, rows[0] : rows[-1] + 1])
+        return np.asarray(self._values[np.array(columns)[:, None], rows])
 
     def _rows(self, symbol: str, bar: int) -> Integers:
         """Return the positions of the closes of Task.window."""
-        (rows,) = np.nonzero(self._is_priced[: bar + 1, self._column[symbol]])
-        return rows[-self._task.key.history_bars :]
+        column = self._column[symbol]
+        end = self._count[column, bar]
+        return self._priced[column][max(0, end - self._task.key.history_bars) : end]
 
     def _outcome(self, symbol: str, bar: int, fit_bar: int, time: datetime) -> Forecast | Denial:
         fit = self._fits[symbol, fit_bar]
@@ -217,9 +259,9 @@ class _Rolling:
             return fit
         if isinstance(fit, Fit):
             column = self._column[symbol]
-            begin = min(fit_bar, bar)
-            since = begin + np.flatnonzero(self._is_priced[begin : bar + 1, column])
-            price_usd = float(self._values[bar, column])
+            begin, end = self._count[column, min(fit_bar, bar)] - 1, self._count[column, bar]
+            since = self._priced[column][begin:end]
+            price_usd = float(self._values[column, bar])
             try:
                 return self._forecaster.predict(symbol, time, self._local_ns[since], price_usd, fit)
             except ArithmeticError as error:

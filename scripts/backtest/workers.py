@@ -1,19 +1,24 @@
-"""The worker processes that compute a backtest's forecasts."""
+"""The workers that compute a backtest's forecasts: processes for Prophet's package, threads for the map engine."""
 
 import multiprocessing
 import os
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 from trader.model import Engine
 
 
-def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> ProcessPoolExecutor:
-    """Return a pool of `workers` processes, by default one for each core; modules are imported once for all of them."""
+def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> Executor:
+    """Return a pool of `workers`, by default one for each core.
+
+    The map engine has threads: its compiled search does not hold Python's lock, and prices and forecasts need not be
+    copied between processes. Prophet's package has processes; modules are imported once for all of them.
+    """
+    if engine is Engine.MAP:
+        return ThreadPoolExecutor(workers or cores(), thread_name_prefix="forecasts")
     context = multiprocessing.get_context("forkserver")  # forking a process with threads may hang
-    needs_prophet = ["scripts.backtest.preloaded"] if engine is Engine.PROPHET else []  # the import takes seconds
-    context.set_forkserver_preload(["scripts.backtest.forecasts", *needs_prophet])
+    context.set_forkserver_preload(["scripts.backtest.forecasts", "scripts.backtest.preloaded"])  # takes seconds
     return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
 
 

@@ -14,7 +14,7 @@ reference, it is found by `posterior_mode` in NumPy, for which all series of one
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
 
@@ -265,6 +265,15 @@ class Paths:
 
     compiled: Words | None = None  # (series, kernel.PATH_WORDS)
     reference: Mapping[Shape, Path] = field(default_factory=dict)
+
+    def of(self, names: Sequence[str], before: Sequence[str]) -> "Paths":
+        """Return the paths of the named series, if these are of the series `before`; a series without one has none."""
+        if self.compiled is None or names == before:
+            return self
+        rows = {name: row for row, name in enumerate(before)}
+        nothing = np.zeros((1, kernel.PATH_WORDS), np.uint32)
+        chosen = [rows.get(name, -1) for name in names]
+        return replace(self, compiled=np.concatenate([self.compiled, nothing])[chosen])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

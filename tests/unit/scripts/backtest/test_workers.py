@@ -1,0 +1,58 @@
+"""The workers of a backtest: threads for the map engine, processes for Prophet's package."""
+
+import threading
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scripts.backtest import compute, forecasts, workers
+from scripts.backtest.compute import Table
+from scripts.backtest.model import Options, Panel
+from tests.builders import daily, settings
+from trader.model import Engine
+
+
+def test_threads_make_the_same_forecasts_as_one_after_the_other() -> None:
+    columns = {
+        f"S{seed}": daily(list(100 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, 160)))))
+        for seed in range(12)
+    }
+    frame = pd.DataFrame(columns)
+    panel = Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
+    chosen = Options(settings=settings(ENGINE="map", HISTORY_BARS=100, UNIVERSE_LOOKBACK_BARS=10), refit_every_bars=1)
+    tasks = forecasts.tasks(panel, chosen, [each.to_pydatetime() for each in frame.index[-50:]])
+    halves = [task.only(frozenset(some)) for task in tasks for some in (list(task.bars)[::2], list(task.bars)[1::2])]
+    alone: Table = {}
+    together: Table = {}
+    for task in tasks:
+        alone |= compute.compute(task)
+    with workers.pool(Engine.MAP, 4) as pool:
+        for made in pool.map(compute.compute, halves):
+            together |= made
+    assert together == alone
+
+
+def test_a_thread_of_the_map_engine_works_in_this_process() -> None:
+    with workers.pool(Engine.MAP, 1) as pool:
+        assert pool.submit(threading.main_thread).result() is threading.main_thread()
+
+
+def test_prophets_package_has_processes() -> None:
+    pool = workers.pool(Engine.PROPHET, 1)
+    assert isinstance(pool, ProcessPoolExecutor)
+    pool.shutdown()
+
+
+def test_warnings_are_hidden_until_the_last_thread_is_done_and_then_shown_again() -> None:
+    first, second = compute._HIDDEN_WARNINGS, compute._HIDDEN_WARNINGS
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with first:
+            with second:
+                warnings.warn("inside", stacklevel=1)
+            warnings.warn("still inside", stacklevel=1)
+        with pytest.raises(UserWarning, match="outside"):
+            warnings.warn("outside", stacklevel=1)
