@@ -31,8 +31,11 @@ SINCE_START = Watch()
 MISSED, BUSY = "MISSED", "BUSY MACHINE"
 """What is said of a target that is not reached."""
 
-LOOK_S = 0.05
-"""Seconds between two readings of a command's memory; the kernel keeps a running process's peak in between."""
+LOOK_S, MAX_LOOK_S = 0.05, 0.5
+"""Seconds between two readings of a command's processes, for a short and for a long command.
+
+The kernel keeps a running process's peak of memory in between; each reading takes milliseconds from what is measured.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +177,7 @@ def watch(words: Sequence[str], folder: str, env: Mapping[str, str], name: str) 
                     peaks[each.pid] = max(peaks.get(each.pid, 0), _peak_of(each))
             cpu_s = max(cpu_s, load.tree_s(process))
             with suppress(psutil.TimeoutExpired):
-                process.wait(LOOK_S)
+                process.wait(min(max(LOOK_S, (perf_counter() - begun) / 50), MAX_LOOK_S))
         wall_s = perf_counter() - begun
         reaped_s = _reaped_s() - reaped_s
         load.orphans_s += max(cpu_s - reaped_s, 0.0)
