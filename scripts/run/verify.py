@@ -21,7 +21,7 @@ from scripts.data import members
 from scripts.run.chain import REMEDIES, Files, Finding, Kind, Link, check_chain, find_beginning
 from trader import codec
 from trader.audit.caps import find_broken_caps
-from trader.audit.recomputing import NOT_CHECKED, NotChecked, recompute
+from trader.audit.recomputing import NOT_CHECKED, NotChecked, OtherEngineError, recompute
 from trader.codec import decode_object
 from trader.journal.base import DamagedError, JournalError
 from trader.journal.chain import hash_code, hash_text, names_of
@@ -230,8 +230,11 @@ def check_record(journal: Journal, name: str, record: Mapping[str, Any]) -> Iter
     """Yield what contradicts itself in a record, and the caps that it breaks."""
     slot = slot_of(name)
     try:
-        found = recompute(name, record, index_on=members.find, trusts_rule=console.flag("RECORDED_RULE"))
         broken = list(find_broken_caps(record))
+        found = recompute(name, record, index_on=members.find, trusts_rule=console.flag("RECORDED_RULE"))
+    except OtherEngineError as error:
+        found = []
+        yield Finding(kind=Kind.OTHER_CODE, slot=slot, words=one_line(error))
     except (JournalError, AttributeError, KeyError, TypeError, ValueError) as error:
         yield Finding(kind=Kind.UNREADABLE, slot=slot, words=one_line(error))
         return

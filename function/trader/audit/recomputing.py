@@ -15,7 +15,7 @@ from trader.codec import decode, decode_object, decode_time, encode
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster, Forecasts
 from trader.journal.base import STARTED, JournalError, Run
-from trader.journal.chain import hash_settings
+from trader.journal.chain import find_other_engine, hash_settings
 from trader.journal.record import BARE, VERSION, build_report, find_unprotected, read_settings
 from trader.journal.recovery import PlannedRun, build_interrupted_record
 from trader.logs import one_line
@@ -25,6 +25,7 @@ from trader.model import (
     Code,
     Decision,
     Denial,
+    Engine,
     Mode,
     Observation,
     Order,
@@ -53,6 +54,11 @@ STOPPED = frozenset({Code.HALTED, Code.MARKET_CLOSED, Code.OUT_OF_TIME})
 """The statuses of a run that was stopped between its decision and its last order."""
 
 PARTS = frozenset({"version", "settings", "observation", "decision", "report", "chain", "gave_back", "rule"})
+
+
+class OtherEngineError(JournalError):
+    """The trend lines of a record are by another version of the engine, so they are not compared to the last digit."""
+
 
 type IndexOn = Callable[[date], Sequence[str] | None]
 """A function that returns the members of the S&P 500 on a day; None for those that the code has for today."""
@@ -167,9 +173,12 @@ def recompute(
     """Derive again what follows from the record's observation and settings, and return every difference.
 
     `name` is that of its file, which may name its slot. The text of an own rule is run from the record only if the
-    current folder has the same, or if it `trusts_rule`: it is a program. Raises JournalError if it is not a record.
+    current folder has the same, or if it `trusts_rule`: it is a program. Raises JournalError if it is not a record, and
+    OtherEngineError if another version of the map engine made its trend lines.
     """
     try:
+        if other := find_other_engine(record):
+            raise OtherEngineError(f"{name} is not compared: {other}. Replay it with the version that made it")
         with _rule_of(name, record, trusts_rule=trusts_rule):
             return list(_Record(name, record, progress, forecaster, index_on).differences())
     except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -266,7 +275,12 @@ class _Record:
 
     def _check_chain(self, chain: Mapping[str, Any]) -> Iterator[Difference]:
         names = decode_object(chain["previous"])
-        expected = {"code": chain["code"], "settings": hash_settings(self._record["settings"]), "previous": names}
+        expected = {
+            **({"engine": chain.get("engine")} if self._settings.engine is Engine.MAP else {}),
+            "code": chain["code"],
+            "settings": hash_settings(self._record["settings"]),
+            "previous": names,
+        }
         yield from differ(("chain",), chain, expected)
         for name, sha256 in (("code", chain["code"]), *names.items()):
             slot = parse_slot_id(name)

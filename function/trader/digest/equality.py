@@ -8,7 +8,7 @@ from trader.audit.recomputing import recompute
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecaster
 from trader.journal.base import JournalError
-from trader.journal.chain import hash_code
+from trader.journal.chain import find_other_engine, hash_code
 from trader.logs import one_line
 from trader.model import Json
 from trader.settings import Settings
@@ -46,7 +46,7 @@ def compare(
     for name, record in records:
         if record is None or not record.get("decision") or not record.get("observation"):
             continue  # there is no decision in it; one that cannot be read is named elsewhere
-        if (record.get("chain") or {}).get("code") != hash_code():
+        if (record.get("chain") or {}).get("code") != hash_code() or find_other_engine(record):
             by_other_code += 1
             continue
         if not deadline.allows(TIME_S):

@@ -11,19 +11,42 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from trader.model import Json
+from trader.forecasting.map import kernel
+from trader.model import Engine, Json
 
 FUNCTION = Path(__file__).parents[2]
 """The folder that holds the handler and trader: in the repository, in Lambda, and where pip installs them."""
 
 HANDLER = "lambda_function.py"
-SUFFIXES = {".py", ".csv"}
-"""The files that decide: the code, and the list of the index."""
+SUFFIXES = {".py", ".csv", ".sha256"}
+"""The files that decide: the code, the list of the index, and the checksums of the compiled search."""
+
+BEFORE = "map, in NumPy alone"
+"""What made the trend lines of a record with ENGINE=map that names no engine: it is older than such names."""
 
 
 def build_chain(settings: Mapping[str, object], previous: Mapping[str, str]) -> dict[str, object]:
     """Return the chain of a record; `previous` maps the slots of the records before it to their SHA-256."""
-    return {"code": hash_code(), "settings": hash_settings(settings), "previous": dict(previous)}
+    chain: dict[str, object] = {"code": hash_code(), "settings": hash_settings(settings), "previous": dict(previous)}
+    return {**chain, "engine": engine} if (engine := _name_engine(settings)) else chain
+
+
+def find_other_engine(record: Json) -> str:
+    """Say that a record's trend lines are from another version of the map engine than this one; empty if not.
+
+    Two versions may differ in the last digits, and in which symbols they leave to Prophet's package.
+    """
+    settings, chain = record.get("settings"), record.get("chain")
+    here = _name_engine(settings) if isinstance(settings, dict) else ""
+    made_by = chain.get("engine", BEFORE) if isinstance(chain, dict) else BEFORE
+    if not here or made_by == here:
+        return ""
+    return f"its trend lines are by another engine, {made_by!r:.80}; here they would be by {here!r}"
+
+
+def _name_engine(settings: Mapping[str, object]) -> str:
+    """Return the name and version of the engine, if it has versions of its own; Prophet's package is in the layer."""
+    return kernel.name_engine() if settings.get("engine") == Engine.MAP else ""
 
 
 def hash_text(text: str) -> str:

@@ -203,6 +203,13 @@ def load() -> Kernel | None:
         return None
 
 
+def name_engine() -> str:
+    """Name the engine that makes the map engine's forecasts here, with its version: what a record is made by."""
+    if load() is None:
+        return "map, the reference in NumPy"
+    return f"map, compiled from {read_sums(FOLDER)[SOURCE][:12]}"
+
+
 def _open(folder: Path) -> ctypes.CDLL:
     """Load the library for this machine. Raises UnusableLibraryError with the reason."""
     machine = sys.platform, platform.machine()

@@ -11,9 +11,19 @@ import pytest
 
 from lambda_function import run
 from tests.builders import SLOT
-from trader.audit.recomputing import NOT_CHECKED, Difference, Place, leaves, list_unchecked, recompute
+from trader.audit.recomputing import (
+    NOT_CHECKED,
+    Difference,
+    OtherEngineError,
+    Place,
+    leaves,
+    list_unchecked,
+    recompute,
+)
 from trader.deadline import Deadline
+from trader.digest import equality
 from trader.forecasting.base import Forecasts
+from trader.forecasting.map import kernel
 from trader.journal.base import JournalError
 from trader.model import Closes, Observation
 from trader.progress import Progress, no_progress
@@ -267,3 +277,59 @@ def test_a_record_under_the_name_of_another_slot_is_noticed(record: Record) -> N
 )
 def test_runs_of_other_kinds_are_sound(tmp_path: Path, variables: dict[str, str]) -> None:
     assert recompute("latest", make_record(tmp_path, **variables)) == []
+
+
+# --- another version of the map engine -----------------------------------------------------------------------------
+
+
+def test_a_record_names_the_engine_that_made_its_trend_lines(record: Record) -> None:
+    assert record["chain"]["engine"] == f"map, compiled from {kernel.read_sums()[kernel.SOURCE][:12]}"
+
+
+def test_a_record_by_the_reference_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "load", lambda: None)
+    assert make_record(tmp_path)["chain"]["engine"] == "map, the reference in NumPy"
+
+
+def by_an_older_kernel(record: Record) -> None:
+    record["chain"]["engine"] = "map, compiled from 0123456789ab"
+
+
+def from_before_the_name(record: Record) -> None:
+    del record["chain"]["engine"]
+
+
+def from_before_the_chain(record: Record) -> None:
+    del record["chain"]
+
+
+OLDER = pytest.mark.parametrize("age", [by_an_older_kernel, from_before_the_name, from_before_the_chain])
+
+
+@OLDER
+def test_a_record_by_another_version_of_the_engine_is_not_compared(
+    record: Record, age: Callable[[Record], None]
+) -> None:
+    older = copy.deepcopy(record)
+    age(older)
+    older["decision"]["forecasts"][0]["trend_usd"] *= 1.01  # it would be a difference
+    with pytest.raises(OtherEngineError, match=r"is not compared: its trend lines are by another engine, 'map, .*here"):
+        find(older)
+
+
+def test_a_record_by_the_kernel_is_not_compared_where_it_cannot_be_loaded(
+    record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel, "load", lambda: None)
+    with pytest.raises(OtherEngineError, match="here they would be by 'map, the reference in NumPy'"):
+        find(record)
+
+
+@OLDER
+def test_the_nightly_equality_leaves_out_a_record_by_another_version(
+    record: Record, age: Callable[[Record], None]
+) -> None:
+    older = copy.deepcopy(record)
+    age(older)
+    found = equality.compare([(NAME, older), (NAME, record)], Deadline.never(), Remembering)
+    assert (found.compared, found.by_other_code, list(found.differences)) == (1, 1, [])
