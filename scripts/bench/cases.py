@@ -53,7 +53,6 @@ CASES: Mapping[str, Case] = {
         Case(name="layer", what="the layer's bytes", main=f"{IN}.rooms:layer", when=When.ALL),
         Case(name="bill", what="what Lambda bills", main=f"{IN}.rooms:bill", when=When.ALL),
         Case(name="peers", what="other programs", main=f"{IN}.peers:measure", when=When.ALL),
-        Case(name="start", what="a start from the layer", main=f"{IN}.rooms:start", when=When.NAMED),
         Case(name="tests", what="the project's tests", main=f"{IN}.rooms:tests", when=When.NAMED),
     )
 }

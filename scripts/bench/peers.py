@@ -10,7 +10,7 @@ import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -141,7 +141,7 @@ def loop(series: Mapping[str, Closes]) -> Answer:
     return Answer(took_s=took_s, forecasts=found)
 
 
-def in_pool(series: Mapping[str, Closes], executor: ProcessPoolExecutor) -> Answer:
+def in_pool(series: Mapping[str, Closes], executor: Executor) -> Answer:
     """Run Prophet's package in as many processes as there are cores."""
     found: list[float] = []
     took_s = harness.time_s(lambda: found.extend(executor.map(by_package, series.values())))

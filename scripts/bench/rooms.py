@@ -45,23 +45,6 @@ def layer(_progress: Progress) -> list[Measurement]:
     ]
 
 
-def start(progress: Progress) -> list[Measurement]:
-    """Compare a start from the layer with one from a plain `pip install`."""
-    from scripts.bench import layers
-
-    return [
-        Measurement(
-            what=f"{line.group}: {line.what}",
-            measured=" against ".join((line.cells()[1], line.cells()[0])) + f": {line.ratio:.1f} times",
-            target=line.target,
-            is_reached=line.is_reached,
-            is_timed=line.unit == "s",
-            figures={"plain": line.plain, "ours": line.ours},
-        )
-        for line in layers.measure(find_layer(), progress)
-    ]
-
-
 def find_layer() -> Target:
     """Return the layer that ARCH and PYTHON name. Raises LayerError if it is not built or cannot run here."""
     target = Target.from_env(os.environ)

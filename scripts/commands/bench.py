@@ -4,7 +4,7 @@ from scripts.command import JSON, TARGET, Command, Option
 
 CASES = (
     *("all", "run", "sample", "backtest", "growth", "forecasts", "engine", "files", "yahoo"),
-    *("report", "sweep", "scale", "usual", "layer", "bill", "peers", "start", "tests"),
+    *("report", "sweep", "scale", "usual", "layer", "bill", "peers", "tests"),
 )
 """The words of CASES. A test compares them with scripts/bench/cases.py, whose import would slow down every command."""
 

@@ -1,4 +1,4 @@
-"""`make parity` and `make bench-engine`: their results for the engines, and for worse ones."""
+"""`make parity`, and what the engines are timed on: their results for the engines, and for worse ones."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from scripts.bench import engines, harness, parity
+from scripts.bench import engines, parity
 from scripts.bench.parity import ParityCase
-from scripts.console import CommandError
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
@@ -125,15 +124,6 @@ def test_made_up_symbols_fill_the_number_and_resemble_real_ones() -> None:
 def test_a_measurement_needs_a_forecast_of_every_symbol() -> None:
     with pytest.raises(AssertionError, match="every symbol has a trend line"):
         engines.forecast_s(engines.ours(), {"AAPL": engines.closes(1, 250)["AAPL"].iloc[:5]})
-
-
-def test_a_processs_memory_is_in_bytes(tmp_path: Path) -> None:
-    assert 50e6 < harness.run("bench-engine", folder=str(tmp_path), FIT="30") < 300e6
-
-
-def test_a_failed_command_is_not_a_measurement(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match=r"(?s)bench-engine ended with 1: .*invalid literal"):
-        harness.run("bench-engine", folder=str(tmp_path), FIT="none")
 
 
 def test_the_measured_engine_is_the_bots() -> None:
