@@ -4,6 +4,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from itertools import batched
 
 import numpy as np
@@ -86,12 +87,18 @@ class Blocks:
         self._times: list[datetime] = pd.DatetimeIndex(close.index).to_pydatetime().tolist()
         self._is_priced = close.notna().to_numpy()
         self._column = {symbol: number for number, symbol in enumerate(close.columns)}
-        chosen = _predict_chosen(close, options.settings, membership.find_members(panel))
-        chosen[: self._start] = False
-        self._is_likely = _extend(chosen, AHEAD_BARS[self._key.engine]) & self._is_priced
+        self._panel, self._settings = panel, options.settings
 
     def __len__(self) -> int:
         return -(-self._count // self._size)
+
+    @cached_property
+    def _is_likely(self) -> NDArray[np.bool_]:
+        """Whether a forecast is likely to be asked for, by bar and symbol."""
+        chosen = _predict_chosen(self._close, self._settings, membership.find_members(self._panel))
+        chosen[: self._start] = False
+        is_likely: NDArray[np.bool_] = _extend(chosen, AHEAD_BARS[self._key.engine]) & self._is_priced
+        return is_likely
 
     def row(self, time: datetime) -> int:
         """Return the row of a bar."""
@@ -113,9 +120,10 @@ class Blocks:
         """
         first, end = self._first(block), self._end(block)
         found: dict[str, list[int]] = {}
-        for number in np.flatnonzero(self._is_likely[first:end].any(axis=0)).tolist():
+        is_likely = self._is_likely[first:end]
+        for number in np.flatnonzero(is_likely.any(axis=0)).tolist():
             symbol = str(self._close.columns[number])
-            rows = (np.flatnonzero(self._is_likely[first:end, number]) + first).tolist()
+            rows = (np.flatnonzero(is_likely[:, number]) + first).tolist()
             if new := [row for row in rows if (symbol, self._times[row]) not in known]:
                 found[symbol] = new
         return self._divide(found)

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
 
+import numpy as np
 import pandas as pd
 
 from scripts.backtest.compute import Table, Task, compute
@@ -52,7 +53,7 @@ def _score(forecast: Forecast, unbroken: pd.DataFrame, bar_interval: str) -> Sco
         return None
     if forecast.lower_usd is None or forecast.upper_usd is None:
         return None
-    close = unbroken.loc[: forecast.horizon_time, forecast.symbol]
+    close = unbroken[forecast.symbol].loc[: forecast.horizon_time]
     unit = float(close.loc[forecast.time]) / forecast.price_usd
     last, actual_usd = unbroken.index[-1], float(close.iloc[-1]) / unit
     reached = last.astimezone(NEW_YORK).date() >= forecast.horizon_time.astimezone(NEW_YORK).date()
@@ -88,12 +89,7 @@ def sample_tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> l
     settings = options.settings
     spec = replace(key(options).spec, ahead_bars=settings.horizon_bars, every_sessions=1)
     blocks = Blocks(panel, replace(options, refit_every_bars=1), times, spec)
-    priced = judge(panel, settings.bar_interval).visible.loc[list(times)].notna().to_numpy()
-    pairs = [
-        (time, symbol)
-        for time, row in zip(times, priced, strict=True)
-        for symbol, is_priced in zip(panel.close.columns, row, strict=True)
-        if is_priced
-    ]
-    chosen = random.Random(SEED).sample(pairs, min(SAMPLE, len(pairs)))  # noqa: S311 a sample, not a secret
-    return blocks.sample(sorted(chosen))
+    visible = judge(panel, settings.bar_interval).visible
+    rows, columns = np.nonzero(visible.loc[list(times)].notna().to_numpy())
+    chosen = random.Random(SEED).sample(range(len(rows)), min(SAMPLE, len(rows)))  # noqa: S311 a sample, not a secret
+    return blocks.sample(sorted((times[rows[each]], str(visible.columns[columns[each]])) for each in chosen))

@@ -83,14 +83,14 @@ class Series:
             if ohlv is not None:
                 ohlv = ohlv[pd.Series(np.arange(len(closes)), closes.index).sort_index().to_numpy()]
             closes = closes.sort_index()
-        index = pd.DatetimeIndex(closes.index).as_unit("ns")
-        prices_usd = closes.to_numpy(float)
+        bars = _look_at(closes.index, interval)
+        index, prices_usd = bars.index_ns, closes.to_numpy(float)
         is_kept = np.ones(len(index), dtype=np.bool_)
         found = list(notes)
         for is_out, what in (
-            (find_outside(index, interval), "outside the exchange's sessions"),
+            (bars.is_outside, "outside the exchange's sessions"),
             (find_impossible(prices_usd), "impossible"),
-            (find_repeated(index, interval), "followed by another one of the same bar"),
+            (bars.is_repeated, "followed by another one of the same bar"),
         ):
             if (is_new := is_out & is_kept).any():
                 found.append(describe_removal(index, prices_usd, is_new, what, interval))
@@ -291,6 +291,29 @@ class Series:
         return list(
             zip(np.searchsorted(self._times_ns, midnights).tolist(), splits.values(), strict=True) if midnights else []
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _BarTimes:
+    """What the times of bars say by themselves, whatever the prices are."""
+
+    index: pd.Index
+    index_ns: pd.DatetimeIndex
+    is_outside: NDArray[np.bool_]
+    is_repeated: NDArray[np.bool_]
+
+
+_LATEST: dict[str, _BarTimes] = {}
+"""The latest times that were looked at, by interval: the columns of a table share them, and there are hundreds."""
+
+
+def _look_at(index: pd.Index, interval: str) -> _BarTimes:
+    latest = _LATEST.get(interval)
+    if latest is None or not latest.index.is_(index):
+        index_ns = pd.DatetimeIndex(index).as_unit("ns")
+        outside, repeated = find_outside(index_ns, interval), find_repeated(index_ns, interval)
+        latest = _LATEST[interval] = _BarTimes(index, index_ns, outside, repeated)
+    return latest
 
 
 def _clean(ohlv: Ohlv) -> Ohlv:

@@ -3,11 +3,14 @@
 from datetime import UTC, date, datetime, timedelta
 from math import inf, nan
 
+import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
 from trader.model import NEW_YORK, Closes, Code
-from trader.prices.series import Series, UnusableError
+from trader.prices import series
+from trader.prices.series import Series, UnusableError, find_outside
 
 NOW = datetime(2022, 12, 28, 20, tzinfo=UTC)
 DAY_S = 86_400.0
@@ -179,3 +182,22 @@ def test_a_split_that_the_source_reports_is_refused_at_once() -> None:
 
 def test_the_sources_own_notes_come_first() -> None:
     assert Series(daily(1, 0), interval="1d", notes=["adjusted by its events"]).notes[0] == "adjusted by its events"
+
+
+def test_the_columns_of_a_table_are_laid_on_the_calendar_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def count(index: pd.DatetimeIndex, interval: str) -> NDArray[np.bool_]:
+        looked.append(len(index))
+        return find_outside(index, interval)
+
+    monkeypatch.setattr(series, "find_outside", count)
+    table = pd.DataFrame({"A": daily(1, 2, 3), "B": daily(4, 5, 6)})
+    found = [Series(column, interval="1d").closes.tolist() for _, column in table.items()]
+    assert (found, looked) == ([[1, 2, 3], [4, 5, 6]], [3])
+
+
+def test_a_table_of_as_many_bars_on_other_days_is_laid_on_the_calendar_anew() -> None:
+    holiday = at(("2022-12-22 00:00", 1), ("2022-12-23 00:00", 2), ("2022-12-26 00:00", 3))
+    kept = [Series(closes, interval="1d").closes.tolist() for closes in (daily(1, 2, 3), holiday)]
+    assert kept == [[1, 2, 3], [1, 2]]
