@@ -7,7 +7,7 @@
   const WORK = {
     download: (done, all) => `Loading ${megabytes(done)} of ${megabytes(all)} MB`,
     start: () => "Starting Python",
-    "trend lines": (done, all) => `Fitting trend lines: ${count(done)} of ${count(all)}`,
+    "trend lines": (done, all) => `Fitting trend lines with the reference in NumPy: ${count(done)} of ${count(all)}`,
     bars: (done, all) => `Trading: day ${count(done)} of ${count(all)}`,
     accuracy: () => "Measuring the forecasts",
     calibration: () => "Measuring the forecasts",

@@ -34,6 +34,7 @@ def run(chosen: Mapping[str, str], progress: Callable[[str, int, int], None]) ->
     `progress` is told the kind of work, how much is done and how much there is in all. Raises SettingsError, or
     BacktestError if the choice needs more than a browser has.
     """
+    logging.getLogger("trader").setLevel(logging.ERROR)  # the page says that it uses the reference in NumPy
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it says that it makes a list of fonts
     from scripts.backtest import report, statistics  # only now: report imports matplotlib
 
