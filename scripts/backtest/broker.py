@@ -399,8 +399,9 @@ class BacktraderBroker:
             count, self._open, self._positions = 0, [], None
         for own in islice(exchange.pending, count, None):
             if own.active():  # legs become active when their buy is filled
-                self._open.append(self._show(own))
-                self._positions = None  # a stop reserves shares
+                self._open.append(shown := self._show(own))
+                if shown.is_leg:  # it reserves shares
+                    self._positions = None
         self._open_as_of = exchange.changes, len(exchange.pending)
         return self._open
 

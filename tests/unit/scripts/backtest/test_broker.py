@@ -15,7 +15,7 @@ from scripts.backtest.model import Options, Panel, Refusal, Restatement
 from tests import builders
 from tests.builders import buy, daily, sell
 from trader.broker.base import OrderId, OrderRejectedError
-from trader.model import OpenOrder, Order, OrderStatus, OrderType
+from trader.model import OpenOrder, Order, OrderStatus, OrderType, Position
 
 type Step = Callable[[BacktraderBroker], None]
 
@@ -289,6 +289,16 @@ def test_what_is_open_is_described_anew_only_when_it_has_changed() -> None:
     after(panel([100, 100, 100, 100]), submit(buy()), look, all_of(look, submit(buy("MSFT")), look))
     (stop, *_), (same, *_), (still, _, new) = seen
     assert (stop is same is still, new.symbol) == (True, "MSFT")
+
+
+def test_holdings_are_valued_once_for_all_buys_of_a_bar() -> None:
+    seen: list[Position] = []
+
+    def look(broker: BacktraderBroker) -> None:
+        seen.append(broker.positions()["AAPL"])
+
+    after(panel([100, 100, 100]), submit(PLAIN), all_of(look, submit(buy("MSFT")), look))
+    assert seen[0] is seen[1]
 
 
 def test_a_stop_reserves_its_shares_as_soon_as_it_is_placed() -> None:
