@@ -53,17 +53,20 @@ class _Program:
     def scale(self) -> float:
         return float(np.abs(self.values).max())
 
-    def best(self, log_sigma: float) -> Fit:
-        """Find the most probable model for this noise. Raises ArithmeticError if the solver gives up."""
+    @cached_property
+    def penalties(self) -> tuple[Floats, Floats]:
+        """What the program has of the prior: the ridge of each θ, and the lasso of each u."""
+        lasso = self.calendar.lasso(self.scales)
+        return self.calendar.ridge(self.scales), lasso[lasso != 0]
+
+    @cached_property
+    def constraints(self) -> sparse.csc_matrix:
+        """The matrix of the constraints, which take longer to put together than to solve, and know no noise."""
         bars, size = self.calendar.columns.shape
-        ridge, lasso = self.calendar.ridge(self.scales), self.calendar.lasso(self.scales)
-        (bent,) = np.nonzero(lasso)
-        sigma = float(np.exp(log_sigma))
-        quadratic = sparse.diags(np.concatenate([ridge, np.zeros(len(bent)), np.full(bars, sigma**-2)]), format="csc")
-        linear = np.concatenate([np.zeros(size), lasso[bent], np.zeros(bars)])
+        (bent,) = np.nonzero(self.calendar.lasso(self.scales))
         picked, limits = sparse.eye(size, format="csr")[bent], -sparse.eye(len(bent))
         nothing = sparse.csr_matrix((len(bent), bars))
-        constraints = sparse.bmat(
+        return sparse.bmat(
             [
                 [self.calendar.columns, sparse.csr_matrix((bars, len(bent))), sparse.eye(bars)],
                 [picked, limits, nothing],
@@ -71,12 +74,22 @@ class _Program:
             ],
             format="csc",
         )
-        bounds = np.concatenate([self.values / self.scale, np.zeros(2 * len(bent))])
+
+    def best(self, log_sigma: float) -> Fit:
+        """Find the most probable model for this noise. Raises ArithmeticError if the solver gives up."""
+        bars, size = self.calendar.columns.shape
+        ridge, lasso = self.penalties
+        sigma = float(np.exp(log_sigma))
+        diagonal = np.concatenate([ridge, np.zeros(len(lasso)), np.full(bars, sigma**-2)])
+        places = np.arange(len(diagonal) + 1)
+        quadratic = sparse.csc_matrix((diagonal, places[:-1], places))
+        linear = np.concatenate([np.zeros(size), lasso, np.zeros(bars)])
+        bounds = np.concatenate([self.values / self.scale, np.zeros(2 * len(lasso))])
         settings = clarabel.DefaultSettings()
         settings.verbose = False
         settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = PRECISE
-        cones = [clarabel.ZeroConeT(bars), clarabel.NonnegativeConeT(2 * len(bent))]
-        solved = clarabel.DefaultSolver(quadratic, linear, constraints, bounds, cones, settings).solve()
+        cones = [clarabel.ZeroConeT(bars), clarabel.NonnegativeConeT(2 * len(lasso))]
+        solved = clarabel.DefaultSolver(quadratic, linear, self.constraints, bounds, cones, settings).solve()
         if "Solved" not in str(solved.status):
             raise ArithmeticError(f"Clarabel ended with {solved.status} at sigma {sigma:.3g}")
         return Fit(

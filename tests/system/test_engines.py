@@ -1,6 +1,7 @@
 """`make parity`, and what the engines are timed on: their results for the engines, and for worse ones."""
 
 import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,39 @@ from scripts.bench.parity import ParityCase
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
-from trader.forecasting.map.model import Fit, Fits
+from trader.forecasting.map.model import Calendar, Fit, Fits
 from trader.progress import no_progress
 
 SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fitted_once() -> Iterator[None]:
+    """Let Stan and the independent method fit each model once for all tests: these change only map's models."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("by_stan", "reference"):
+            patch.setattr(parity, name, remember(getattr(parity, name)))
+        yield
+
+
+def remember(fit: Callable[..., Fit]) -> Callable[..., Fit]:
+    """Return a function that remembers the models that it has fitted, by the values of its arguments."""
+    known: dict[object, Fit] = {}
+
+    def fit_once(*arguments: object) -> Fit:
+        key = tuple(map(content, arguments))
+        if key not in known:
+            known[key] = fit(*arguments)
+        return known[key]
+
+    return fit_once
+
+
+def content(argument: object) -> object:
+    """Return what tells an argument of a fit from others."""
+    if isinstance(argument, Calendar):
+        return argument.times_ns.tobytes(), tuple(argument.seasonalities)
+    return argument.tobytes() if isinstance(argument, np.ndarray) else argument
 
 
 @pytest.fixture
