@@ -195,15 +195,18 @@ See test_rhythm for those within the day, and test_ohlcv_rule for those of whole
 """
 
 
-LATE = 60
-"""Here a late leak begins after so many bars: as the command's 250, more than the other leaks are given."""
+BARS, LATE = 24, 30
+"""Here leaks are given so many bars, in which symbols have gaps and end, and a late leak begins after so many: as the
+command's 250, more than the others are given.
+"""
 
 
 @pytest.fixture(scope="module")
 def lines(file: Path) -> Sequence[run.Line]:
     """Return what the command finds: the backtest first, then each leak, then sweeps."""
-    assert run.BARS_WITH_LEAK < LATE < leaks.LATE
+    assert BARS < LATE < leaks.LATE
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(run, "BARS_WITH_LEAK", BARS)
         patched.setattr(run, "BARS_WITH_LATE_LEAK", run.BARS_WITH_LATE_LEAK - leaks.LATE + LATE)
         patched.setattr(leaks, "LATE", LATE)
         given = chosen(file, 12, UNIVERSE="AAPL,KO,AMD,XOM", BENCHMARK="AAPL")
