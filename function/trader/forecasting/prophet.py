@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache, lru_cache
 from importlib.abc import MetaPathFinder
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -37,6 +37,10 @@ INTERVAL_PERCENTILES = (10, 50, 90)
 
 FIT_TIMEOUT_S = 20
 """The limit for a fit, which usually takes 0.05 s. A fit that takes longer has hung, and its Stan process is killed."""
+
+
+_DRAWING = Lock()
+"""Held from the seed to the last draw: the threads of a backtest share NumPy's random state."""
 
 
 class ProphetForecaster:
@@ -114,8 +118,10 @@ class ProphetForecaster:
         assert model.t_scale is not None, "it has been fitted"
         past, path = _local(closes.index), path_ahead(closes.index[-1], self._spec)
         unseen = past[past > model.start + model.t_scale]  # in a backtest that does not fit at every bar
-        np.random.seed(SEED)  # Prophet draws from the global state
-        draws = model.predictive_samples(pd.DataFrame({"ds": unseen.append(_local(path))}))["yhat"]
+        future = pd.DataFrame({"ds": unseen.append(_local(path))})
+        with _DRAWING:
+            np.random.seed(SEED)  # Prophet draws from the global state
+            draws = model.predictive_samples(future)["yhat"]
         return summarize(draws[-1], path[-1])
 
 

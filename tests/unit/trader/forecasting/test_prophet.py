@@ -1,8 +1,11 @@
 import logging
 import math
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date, timedelta
 from functools import cache
+from threading import Barrier, BrokenBarrierError
 
 import numpy as np
 import pandas as pd
@@ -59,6 +62,23 @@ def test_the_interval_is_around_the_forecast_on_the_next_business_day() -> None:
     assert only.yhat_usd is not None
     assert only.upper_usd is not None
     assert only.lower_usd < only.yhat_usd < only.upper_usd
+
+
+def test_threads_that_draw_at_the_same_time_have_the_interval_of_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    forecaster = ProphetForecaster(spec("interval"))
+    model = forecaster.fit(WALK)
+    alone = forecaster.predict("AAPL", WALK, model)
+    draw, both_have_begun = model.predictive_samples, Barrier(2)
+
+    def draw_together(future: pd.DataFrame) -> dict[str, np.ndarray]:
+        with suppress(BrokenBarrierError):  # if one waits for the other, as it should
+            both_have_begun.wait(0.2)
+        return draw(future)
+
+    monkeypatch.setattr(model, "predictive_samples", draw_together)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: forecaster.predict("AAPL", WALK, model), range(2)))
+    assert found == [alone, alone]
 
 
 def test_the_interval_looks_as_many_bars_ahead_as_asked() -> None:
