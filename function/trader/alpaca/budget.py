@@ -147,14 +147,20 @@ class RequestBudget:
         self._sleep(wait_s)
 
     def _close(self, fields: Mapping[str, str]) -> None:
-        """Free no request until the time that a 429 names; the pause is the minimum, in case that time is too early."""
-        pause_s = min(self._first_pause_s * 2 ** min(self._refusals, 10), MAX_PAUSE_S)
-        self._refusals += 1
+        """Free no request until the time that a 429 names; the pause is the minimum, in case that time is too early.
+
+        A 429 that comes during a pause is to a request that was under way with the refused one. It can make the pause
+        longer, but it neither ends it earlier nor counts as a refusal after it.
+        """
+        now = self._clock()
+        if self._closed_until <= now:
+            self._refusals += 1
+        pause_s = min(self._first_pause_s * 2 ** min(max(self._refusals - 1, 0), 10), MAX_PAUSE_S)
         asked_s = self._retry_after_s(fields)
         if asked_s is None:
             asked_s = self._reset_s(fields)
         self._told = None
-        self._closed_until = self._clock() + max(pause_s, asked_s or 0.0)
+        self._closed_until = max(self._closed_until, now + max(pause_s, asked_s or 0.0))
 
     def _believe(self, fields: Mapping[str, str]) -> None:
         """Believe the server's own count if it is lower than ours, as it is if another program uses the same keys."""

@@ -301,6 +301,22 @@ def test_another_answer_ends_the_growing_pauses(server: Server) -> None:
     assert server.take() == pytest.approx(0.5, abs=0.01)
 
 
+def test_429s_to_requests_that_were_under_way_together_are_one_refusal() -> None:
+    server = Server(max_requests=100)
+    for _ in range(4):
+        server.answer(429)
+    assert server.take() == pytest.approx(0.5, abs=0.01)
+    server.answer(429)
+    assert server.take() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("later", [{}, {"Retry_After": "1"}], ids=["no time", "an earlier time"])
+def test_a_429_does_not_end_the_wait_that_another_one_has_named(server: Server, later: Mapping[str, str]) -> None:
+    server.answer(429, Retry_After="30")
+    server.answer(429, **later)
+    assert server.take() == pytest.approx(30, abs=0.01)
+
+
 @pytest.mark.parametrize("said", ["0", "Tue, 14 Nov 2023 00:00:00 GMT"])  # at once, and long ago
 def test_a_retry_at_once_does_not_hammer_the_server(server: Server, said: str) -> None:
     server.answer(429, Retry_After=said)
