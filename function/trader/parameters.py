@@ -36,7 +36,8 @@ class Parameters:
     def forget(self) -> None:
         """Forget all values and what is missing, so that the next call asks again; used where one has ended a run."""
         self._known.clear()
-        self._cached_client = None
+        with self._making_client:  # another thread may be about to return it
+            self._cached_client = None
 
     def read_halt_reason(self, name: str) -> str:
         """Return why trading is halted, or an empty string.

@@ -46,13 +46,19 @@ def side_by_side() -> Iterator[Begin]:
 
     Answers are to be asked for in the order in which `in_turn` should read: each is then as fresh as if it had been
     read in turn, but for ROUND_TRIP_S. What the threads log is logged in that order too, when the answer is asked for.
-    The error of a read that nobody asks for is logged at the end.
+    The error of a read that nobody asks for is logged at the end. If no thread can be started, a read is carried out
+    when its answer is asked for, as by `in_turn`: a machine that is short of threads must protect the holdings, too.
     """
     records = HoldingFilter()
     reads: list[_Read[object]] = []
 
     def begin[T](read: Callable[[], T], /) -> Callable[[], T]:
         begun = _Read(read, records)
+        try:
+            begun.start()
+        except RuntimeError as error:
+            LOG.warning("a read is carried out in turn", extra={"error": str(error)})
+            return read
         reads.append(begun)  # type: ignore[arg-type]  # their answers are not touched through the list
         return begun.answer
 
@@ -75,10 +81,13 @@ class _Read[T]:
         self._is_asked_for = False
         self._ended_at = 0.0  # monotonic
         self._thread = Thread(target=self._carry_out, name=f"read {next(_NUMBERS)}", daemon=True)
-        records.hold(self._thread.name)
+
+    def start(self) -> None:
+        """Begin the read. Raises RuntimeError if no thread can be started."""
         self._thread.start()
 
     def _carry_out(self) -> None:
+        self._records.hold(self._thread.name)
         try:
             self._answers.append(self._read())
         except BaseException as error:  # it is raised where the answer is asked for

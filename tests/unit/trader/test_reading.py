@@ -133,3 +133,16 @@ def test_an_answer_that_has_not_waited_is_not_read_again() -> None:
         slow, fast = begin(lambda: sleep(0.05)), begin(lambda: next(moments))
         slow()
         assert fast() == "first"
+
+
+def test_without_threads_the_reads_go_on_in_turn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with side_by_side() as begin:
+        first, second = begin(lambda: "first"), begin(lambda: "second")
+        assert (first(), second()) == ("first", "second")
+    assert {vars(record)["error"] for record in caplog.records} == {"can't start new thread"}
