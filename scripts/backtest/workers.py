@@ -6,6 +6,7 @@ import signal
 import threading
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
+from trader.forecasting.map import kernel
 from trader.model import Engine
 
 
@@ -16,6 +17,7 @@ def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> Executo
     copied between processes. Prophet's package has processes; modules are imported once for all of them.
     """
     if engine is Engine.MAP:
+        kernel.load()  # here, so that a search that cannot be loaded is reported once, and not by each thread
         return ThreadPoolExecutor(workers or cores(), thread_name_prefix="forecasts")
     context = multiprocessing.get_context("forkserver")  # forking a process with threads may hang
     context.set_forkserver_preload(["scripts.backtest.forecasts", "scripts.backtest.preloaded"])  # takes seconds

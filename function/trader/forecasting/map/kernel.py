@@ -96,9 +96,10 @@ class Rows:
 
 
 class Kernel:
-    """The loaded library."""
+    """The loaded library. `version` is the beginning of its source's SHA-256."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, version: str) -> None:
+        self.version = version
         self._fit = library.kernel_fit
         self._waves = library.kernel_waves
         self._memory_bytes = library.kernel_memory_bytes
@@ -135,7 +136,8 @@ class Kernel:
         )
         if begin is not None:
             begin = np.ascontiguousarray(begin, np.uint32)
-            assert begin.shape == found.path.shape, "a path for each row"
+            if begin.shape != found.path.shape:
+                raise ValueError(f"paths have the shape {begin.shape}, not {found.path.shape}: one for each row")
         job = _Job(
             bars,
             len(nodes),
@@ -179,13 +181,18 @@ class Kernel:
 
 
 def _check(nodes: Integers, shape: tuple[int, ...], bars: int, waves: int) -> None:
-    """Make sure that the library stays within its arrays."""
-    assert shape[1:] == (bars,), "a value for each bar"
-    assert 3 <= len(nodes) <= MAX_NODES, "two ends, one changepoint at least, and no more than there is room for"
-    assert nodes[0] == 0, "the first node is the first bar"
-    assert nodes[-1] == bars - 1, "the last node is the last bar"
-    assert (nodes[1:] > nodes[:-1]).all(), "nodes rise"
-    assert waves <= MAX_WAVES, "no more Fourier terms than there is room for"
+    """Make sure that the library stays within its arrays, also where Python leaves assertions out.
+
+    Raises ValueError.
+    """
+    if shape[1:] != (bars,):
+        raise ValueError(f"values have the shape {shape}, but there are {bars} bars")
+    if not 3 <= len(nodes) <= MAX_NODES:
+        raise ValueError(f"{len(nodes)} nodes: from 3 (two ends and a changepoint) to {MAX_NODES} are allowed")
+    if nodes[0] != 0 or nodes[-1] != bars - 1 or not (nodes[1:] > nodes[:-1]).all():
+        raise ValueError(f"nodes must rise from bar 0 to bar {bars - 1}: {nodes.tolist()}")
+    if waves > MAX_WAVES:
+        raise ValueError(f"{waves} Fourier terms; at most {MAX_WAVES} are allowed")
 
 
 def _address(values: NDArray[Any]) -> int:
@@ -197,7 +204,7 @@ def _address(values: NDArray[Any]) -> int:
 def load() -> Kernel | None:
     """Return this machine's library, or None and say why in the log; then the reference search in NumPy is used."""
     try:
-        return Kernel(_open(FOLDER))
+        return _open(FOLDER)
     except UnusableLibraryError as error:
         LOG.warning("engine: the reference search in NumPy, much slower than the compiled one: %s", error)
         return None
@@ -205,23 +212,26 @@ def load() -> Kernel | None:
 
 def name_engine() -> str:
     """Name the engine that makes the map engine's forecasts here, with its version: what a record is made by."""
-    if load() is None:
-        return "map, the reference in NumPy"
-    return f"map, compiled from {read_sums(FOLDER)[SOURCE][:12]}"
+    library = load()
+    return f"map, compiled from {library.version}" if library else "map, the reference in NumPy"
 
 
-def _open(folder: Path) -> ctypes.CDLL:
+def _open(folder: Path) -> Kernel:
     """Load the library for this machine. Raises UnusableLibraryError with the reason."""
     machine = sys.platform, platform.machine()
     if (name := LIBRARIES.get(machine)) is None:
         raise UnusableLibraryError(f"there is none for {machine[0]} on {machine[1] or 'an unknown processor'}")
     file = folder / name
     try:
-        wanted, found = read_sums(folder).get(name), hashlib.sha256(file.read_bytes()).hexdigest()
+        sums, found = read_sums(folder), hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise UnusableLibraryError(f"{file} cannot be read: {error.strerror or error}") from error
-    if found != wanted:
-        raise UnusableLibraryError(f"{file} is damaged: its SHA-256 is {found[:12]}..., not {str(wanted)[:12]}...")
+    except UnicodeDecodeError as error:
+        raise UnusableLibraryError(f"{folder / SUMS} is damaged: {error}") from error
+    if SOURCE not in sums or name not in sums:
+        raise UnusableLibraryError(f"{folder / SUMS} is damaged: it lacks {SOURCE} or {name}")
+    if found != sums[name]:
+        raise UnusableLibraryError(f"{file} is damaged: its SHA-256 is {found[:12]}..., not {sums[name][:12]}...")
     try:
         library = ctypes.CDLL(os.fspath(file))
         interface = library.kernel_interface
@@ -230,10 +240,10 @@ def _open(folder: Path) -> ctypes.CDLL:
     interface.restype = ctypes.c_int64
     if (offered := interface()) != INTERFACE:
         raise UnusableLibraryError(f"{file} has interface {offered}, not {INTERFACE}")
-    return library
+    return Kernel(library, sums[SOURCE][:12])
 
 
 def read_sums(folder: Path = FOLDER) -> dict[str, str]:
-    """Return the SHA-256 of the source and of each library, by file name. Raises OSError."""
+    """Return the SHA-256 of the source and of each library, by file name. Raises OSError and UnicodeDecodeError."""
     lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}

@@ -3,6 +3,7 @@
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from scripts.backtest import compute, forecasts, workers
 from scripts.backtest.compute import Table
 from scripts.backtest.model import Options, Panel
 from tests.builders import daily, settings
+from trader.forecasting.map import kernel
 from trader.model import Engine
 
 
@@ -38,6 +40,19 @@ def test_threads_make_the_same_forecasts_as_one_after_the_other() -> None:
 def test_a_thread_of_the_map_engine_works_in_this_process() -> None:
     with workers.pool(Engine.MAP, 1) as pool:
         assert pool.submit(threading.main_thread).result() is threading.main_thread()
+
+
+def test_a_search_that_cannot_be_loaded_is_reported_before_there_are_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kernel, "FOLDER", tmp_path)
+    kernel.load.cache_clear()
+    try:
+        with workers.pool(Engine.MAP, 2):
+            (record,) = caplog.records
+            assert "the reference search in NumPy" in record.message
+    finally:
+        kernel.load.cache_clear()
 
 
 def test_prophets_package_has_processes() -> None:

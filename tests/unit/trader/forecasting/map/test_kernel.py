@@ -226,6 +226,15 @@ def forget_sums(folder: Path) -> None:
     (folder / kernel.SUMS).unlink()
 
 
+def damage_sums(folder: Path) -> None:
+    (folder / kernel.SUMS).write_bytes(b"\xff" + (folder / kernel.SUMS).read_bytes())
+
+
+def shorten_sums(folder: Path) -> None:
+    sums = kernel.read_sums(folder)
+    (folder / kernel.SUMS).write_text("".join(f"{sums[name]}  {name}\n" for name in sums if name != kernel.SOURCE))
+
+
 def replace(content: bytes, folder: Path) -> None:
     """Put another file in the library's place, with a checksum of its own."""
     file = own_library(folder)
@@ -246,10 +255,15 @@ def for_another_processor(folder: Path) -> None:
         (damage, "is damaged: its SHA-256 is "),
         (delete, "cannot be read: No such file or directory"),
         (forget_sums, "cannot be read: No such file or directory"),
+        (damage_sums, "libraries.sha256 is damaged: "),
+        (shorten_sums, "libraries.sha256 is damaged: it lacks search.c or "),
         (for_another_processor, "cannot be loaded: "),
         (lambda folder: replace(b"", folder), "cannot be loaded: "),
     ],
-    ids=["damaged", "deleted", "without checksums", "of another processor", "empty"],
+    ids=[
+        *("damaged", "deleted", "without checksums", "with damaged checksums", "without its source's checksum"),
+        *("of another processor", "empty"),
+    ],
 )
 def test_without_a_usable_library_the_reference_is_used_and_the_log_says_why(
     folder: Path, spoil: Callable[[Path], None], said: str, caplog: pytest.LogCaptureFixture
@@ -266,6 +280,13 @@ def test_without_a_usable_library_the_reference_is_used_and_the_log_says_why(
     assert record.levelno == logging.WARNING
     assert record.message.startswith("engine: the reference search in NumPy, much slower than the compiled one: ")
     assert said in record.message
+
+
+def test_the_engine_is_named_after_the_library_that_was_loaded_whatever_becomes_of_its_files(folder: Path) -> None:
+    before = kernel.name_engine()
+    shutil.rmtree(folder)
+    assert kernel.name_engine() == before
+    assert before.startswith("map, compiled from ")
 
 
 @pytest.mark.parametrize("machine", ["riscv64", ""])
@@ -286,20 +307,20 @@ def test_a_library_with_another_interface_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("nodes", "values"),
+    ("nodes", "values", "said"),
     [
-        ([0, 5, 40], np.ones((1, 40))),
-        ([0, 20, 10, 39], np.ones((1, 40))),
-        ([0, *range(5, 35), 39], np.ones((1, 40))),
-        ([0, 5, 39], np.ones((1, 39))),
+        ([0, 5, 40], np.ones((1, 40)), "nodes must rise from bar 0 to bar 39"),
+        ([0, 20, 10, 39], np.ones((1, 40)), "nodes must rise from bar 0 to bar 39"),
+        ([0, *range(5, 35), 39], np.ones((1, 40)), "32 nodes"),
+        ([0, 5, 39], np.ones((1, 39)), "but there are 40 bars"),
     ],
     ids=["beyond the last bar", "falling", "too many", "a bar too few"],
 )
-def test_what_would_leave_its_memory_is_not_asked(nodes: list[int], values: Floats) -> None:
+def test_what_would_leave_its_memory_is_not_asked(nodes: list[int], values: Floats, said: str) -> None:
     library = kernel.load()
     assert library is not None
     grid = kernel.Grid(times_ns=calendar(40).times_ns, nodes=np.array(nodes), seasons=np.zeros((0, 2), np.int64))
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match=said):
         library.fit(grid, values, 0.04, 0.01, 20)
 
 
