@@ -27,6 +27,7 @@ class Ranks:
     def __init__(self, series: Mapping[str, Series], index: pd.DatetimeIndex, count: int, lookback_bars: int) -> None:
         """Compute returns over `lookback_bars`; a run sees the last `count` bars, `index` has the starts of all."""
         self.lookback_bars = lookback_bars
+        self._most = count
         self._column = {symbol: number for number, symbol in enumerate(series)}
         self._times_ns = index.as_unit("ns").asi8
         shape = len(index), len(series)
@@ -41,10 +42,15 @@ class Ranks:
                 self._returns[rows[lookback_bars:], number] = usd[lookback_bars:] / usd[:-lookback_bars] - 1
         places = np.arange(len(index), dtype=np.int32)[:, np.newaxis]
         self._last = np.maximum.accumulate(np.where(is_there, places, np.int32(-1)), axis=0)
+        self._counts = is_there.cumsum(axis=0, dtype=np.int32)
 
     def row(self, bar: datetime) -> int:
         """Return the row of a bar."""
         return int(self._times_ns.searchsorted(to_ns(bar), side="right")) - 1
+
+    def count_bars(self, row: int, symbol: str) -> int:
+        """Return how many bars of a plain symbol a run sees at a row."""
+        return min(int(self._counts[row, self._column[symbol]]), self._most)
 
     def take(self, row: int, symbols: Sequence[str], oldest_ns: int) -> tuple[list[bool], list[float]]:
         """Return, as of a row, which symbols are plain and have a last bar that is not older, and all their returns.
@@ -66,13 +72,15 @@ class PanelCloses(RankedCloses):
         gains: Mapping[str, float],
         others: Mapping[str, Closes],
         ranks: Ranks,
+        row: int,
         read: Callable[[Sequence[str]], Mapping[str, Closes]],
     ) -> None:
-        """Hold the closes of `symbols`: `others` are read, `gains` are the returns of some that are not."""
+        """Hold the closes of `symbols` at a row: `others` are read, `gains` are the returns of some that are not."""
         self._symbols = dict.fromkeys(symbols)
         self._gains = gains
         self._others = others
         self._ranks = ranks
+        self._row = row
         self._read = read
 
     @override
@@ -103,6 +111,14 @@ class PanelCloses(RankedCloses):
         found = {**self._gains, **universe.returns(self._others, lookback_bars)}
         return {symbol: found[symbol] for symbol in self._symbols if symbol in found}
 
+    @override
+    def count_bars(self, symbol: str) -> int:
+        if symbol not in self._symbols:
+            raise KeyError(symbol)
+        if symbol in self._others:
+            return len(self._others[symbol])
+        return self._ranks.count_bars(self._row, symbol)
+
 
 class PanelReader(Prices):
     """The bot's reader of the prices of a backtest's panel at one bar; see Prices."""
@@ -126,7 +142,8 @@ class PanelReader(Prices):
             for symbol, plain, gain in zip(wanted, is_plain, returns, strict=True)
             if plain and not math.isnan(gain)
         }
-        return Bars(closes=PanelCloses(usable, gains, others.closes, self._ranks, self._read), denials=others.denials)
+        closes = PanelCloses(usable, gains, others.closes, self._ranks, self._row, self._read)
+        return Bars(closes=closes, denials=others.denials)
 
     def _read(self, symbols: Sequence[str]) -> Mapping[str, Closes]:
         """Read closes that may be used in the ordinary way."""

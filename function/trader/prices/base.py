@@ -73,6 +73,10 @@ class RankedCloses(Mapping[str, Closes]):
     def measure_returns(self, lookback_bars: int) -> dict[str, float]:
         """Return what trader.stages.universe.returns would of these closes."""
 
+    @abstractmethod
+    def count_bars(self, symbol: str) -> int:
+        """Return the number of a symbol's closes. Raises KeyError if there are none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bars:

@@ -482,14 +482,14 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
     if ranking and len(ranking) >= COMPLETE_FRACTION * len(symbols):
         services.journal.save_ranking(basis, ranking)
     needs = settings.universe_lookback_bars + 1
+    counts = {symbol: universe.count_bars(bars.closes, symbol) for symbol in bars.closes if symbol not in ranking}
     short = tuple(
         Denial(
             symbol=symbol,
             code=Code.NO_PRICE_DATA,
-            detail=f"{len(bars.closes[symbol])} bars; the return over UNIVERSE_LOOKBACK_BARS needs {needs}",
+            detail=f"{count} bars; the return over UNIVERSE_LOOKBACK_BARS needs {needs}",
         )
-        for symbol in bars.closes
-        if symbol not in ranking
+        for symbol, count in counts.items()
     )
     if settings.universe == ("sp500",) and len(ranking) < MIN_FRACTION * len(symbols):
         LOG.warning(

@@ -53,6 +53,11 @@ def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float
     }
 
 
+def count_bars(closes: Mapping[str, Closes], symbol: str) -> int:
+    """Return the number of a symbol's closes. Raises KeyError if there are none."""
+    return closes.count_bars(symbol) if isinstance(closes, RankedCloses) else len(closes[symbol])
+
+
 def top_performers(ranking: Mapping[str, float], size: int) -> tuple[str, ...]:
     """Return the `size` symbols with the highest return, best first; ties are in alphabetical order."""
     return tuple(sorted(ranking, key=lambda symbol: (-ranking[symbol], symbol))[:size])

@@ -48,7 +48,8 @@ def readers(prices: Panel, bar: datetime) -> tuple[Prices, Prices]:
 def see(bars: Bars) -> tuple[object, ...]:
     ranking = universe.returns(bars.closes, LOOKBACK)
     closes = {symbol: (list(each.index), each.tolist()) for symbol, each in bars.closes.items()}
-    return ranking, list(ranking), closes, bars.denials, list(bars.closes)
+    counts = [universe.count_bars(bars.closes, symbol) for symbol in bars.closes]
+    return ranking, list(ranking), closes, counts, bars.denials, list(bars.closes)
 
 
 def assert_same(prices: Panel) -> None:
