@@ -27,7 +27,7 @@ class Begin(Protocol):
 
 
 type Reading = Callable[[], AbstractContextManager[Begin]]
-"""How to read: `in_turn` or `side_by_side`. No read goes on after the block."""
+"""How to read: `in_turn` or `side_by_side`. No read goes on after the block, unless a person has interrupted it."""
 
 
 @contextmanager
@@ -48,6 +48,7 @@ def side_by_side() -> Iterator[Begin]:
     read in turn, but for ROUND_TRIP_S. What the threads log is logged in that order too, when the answer is asked for.
     The error of a read that nobody asks for is logged at the end. If no thread can be started, a read is carried out
     when its answer is asked for, as by `in_turn`: a machine that is short of threads must protect the holdings, too.
+    Ctrl-C is not held up by an answer that does not come: what follows, such as protection, asks anew.
     """
     records = HoldingFilter()
     reads: list[_Read[object]] = []
@@ -65,6 +66,9 @@ def side_by_side() -> Iterator[Begin]:
     with records.installed():
         try:
             yield begin
+        except KeyboardInterrupt:
+            reads.clear()
+            raise
         finally:
             for each in reads:
                 each.finish()

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 
@@ -146,3 +146,24 @@ def test_without_threads_the_reads_go_on_in_turn(
         first, second = begin(lambda: "first"), begin(lambda: "second")
         assert (first(), second()) == ("first", "second")
     assert {vars(record)["error"] for record in caplog.records} == {"can't start new thread"}
+
+
+def test_a_person_who_interrupts_does_not_wait_for_an_answer() -> None:
+    answered, is_waiting = threading.Event(), threading.Event()
+
+    def wait_in_vain() -> None:
+        is_waiting.set()
+        wait_for(answered)
+
+    def interrupt() -> None:
+        with side_by_side() as begin:
+            begin(wait_in_vain)
+            wait_for(is_waiting)
+            raise KeyboardInterrupt
+
+    begun_at = monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    waited_s = monotonic() - begun_at
+    answered.set()
+    assert waited_s < 5
