@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def write_tfvars(path: Path, alpaca: AlpacaFake) -> None:
 def trading() -> Iterator[AlpacaFake]:
     """Serve an account at Alpaca, with closes on a line and a last price off it."""
     noise = np.random.default_rng(1).normal(0, 0.002, BARS)
-    with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}) as fake:
+    with AlpacaFake(prices={"KO": 104.5, "PEP": 105.0}, cash_usd=float(CASH_USD)) as fake:
         fake.key_id, fake.secret = SECRETS.values()
         for symbol, last in fake.prices.items():
             closes = [*(np.linspace(100, 110, BARS) * np.exp(noise))[:-1].tolist(), float(last)]
@@ -171,6 +172,9 @@ def as_the_role() -> Iterator[list[Grant]]:
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # the session would keep its old credentials
         yield asked
 
+
+CASH_USD = Decimal(100_000)
+"""What the account holds before each run."""
 
 DONE = ["TRADED", "ALREADY_RAN", "NOT_SENT"]
 """How two runs for one slot and a digest end; there is no topic to send it to."""
@@ -209,12 +213,13 @@ def outcome(deployment: Deployed, event: Mapping[str, str]) -> str:
 
 
 def clear(deployment: Deployed) -> None:
-    """Empty the journal and the account, so that the next run is the first."""
+    """Empty the journal and the account, whose cash is as it was, so that the next run is the first."""
     s3 = boto3.resource("s3").Bucket(BUCKET)
     for folder in ("runs/", "universe/", "equity/", "accounts/", "digests/"):
         s3.objects.filter(Prefix=folder).delete()
     deployment.alpaca.orders.clear()
     deployment.alpaca.positions.clear()
+    deployment.alpaca.cash = CASH_USD
 
 
 @contextmanager
@@ -265,12 +270,14 @@ def test_every_grant_is_used_by_a_run_a_digest_or_by_lambda_itself(deployment: D
 
 
 def test_runs_and_digests_need_every_grant(deployment: Deployed) -> None:
+    assert does_all(deployment)
     needless = []
     for grant in sorted(deployment.grants - set(LAMBDAS_OWN)):
         with allow(deployment, deployment.grants - {grant}):
             if does_all(deployment):
                 needless.append(grant)
     assert needless == []
+    assert does_all(deployment), "or something else than the grants was missing"
 
 
 def s3(what: str, key: str = "", **more: object) -> Callable[[], object]:
