@@ -21,8 +21,9 @@ from scripts.report.since import Before
 from trader import logs, wiring
 from trader.audit.fills import list_fills
 from trader.codec import decode_time
+from trader.forecasting.map import kernel
 from trader.journal.base import JournalError
-from trader.model import NEW_YORK, YEARS, BrokerError, Code, Health, Mode, Report
+from trader.model import NEW_YORK, YEARS, BrokerError, Code, Engine, Health, Mode, Report
 from trader.schedule import sessions
 from trader.schedule.base import EventError
 from trader.schedule.slot import event_time
@@ -58,6 +59,11 @@ def show_run(report: Report, env: Mapping[str, str]) -> None:
     """Show the run in the terminal and, if it has a record, write its page."""
     record = record_of(report, env)
     show(record, console.OUT)
+    if record.get("chain", {}).get("engine") == kernel.REFERENCE and report["forecasts"]:
+        log = OUT / RUN_LOG
+        console.note(
+            f"ENGINE={Engine.MAP} used its reference in NumPy, much slower than the compiled one: {log} says why"
+        )
     if report["status"] in UNRECORDED:
         return
     page = OUT / RUN_PAGE

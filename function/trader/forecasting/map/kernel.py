@@ -47,6 +47,9 @@ MAX_WAVES = 34
 PATH_WORDS = 130
 """The size of a path in search.c, in words of 32 bits."""
 
+REFERENCE = "map, the reference in NumPy"
+"""The name of the engine where there is no library."""
+
 FOUND, NOT_FINITE, STILL, NOT_FOUND = range(4)
 """The statuses of search.c."""
 
@@ -213,7 +216,7 @@ def load() -> Kernel | None:
 def name_engine() -> str:
     """Name the engine that makes the map engine's forecasts here, with its version: what a record is made by."""
     library = load()
-    return f"map, compiled from {library.version}" if library else "map, the reference in NumPy"
+    return f"map, compiled from {library.version}" if library else REFERENCE
 
 
 def _open(folder: Path) -> Kernel:

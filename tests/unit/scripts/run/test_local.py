@@ -1,4 +1,4 @@
-"""make run: what it refuses before it writes anything."""
+"""make run: what it refuses before it writes anything, and what it says of the engine."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from scripts.run import local
 from tests.commands import Command, in_process
+from trader.forecasting.map import kernel
 
 
 @pytest.fixture
@@ -43,3 +44,17 @@ def test_a_failure_of_aws_is_left_to_the_run(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("trader.wiring.PARAMETERS.fetch", fail)
     local.check_settings({"ALPACAUSER": "ssm:/somewhere"})
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["without the library", "with the library"])
+def test_the_reference_engine_says_that_it_is_one(
+    make: Command, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_there:
+        monkeypatch.setattr(kernel, "FOLDER", tmp_path)
+    kernel.load.cache_clear()
+    try:
+        _, _, errors = make(ENGINE="map", UNIVERSE_SIZE="1")
+    finally:
+        kernel.load.cache_clear()
+    assert ("ENGINE=map used its reference in NumPy, much slower" in errors) is not is_there
