@@ -1,5 +1,5 @@
 output "alarm_topic_arn" {
-  description = "Topic that alarms and failed events are sent to."
+  description = "Topic that messages, alarms and failed events are sent to."
   value       = module.monitoring.topic_arn
 }
 

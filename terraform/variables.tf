@@ -1,7 +1,7 @@
 # No variable has to be set; put your own choices into a terraform.tfvars next to this file.
 
 variable "alarm_email" {
-  description = "E-mail address for alarms; null for none. AWS first sends it a confirmation request."
+  description = "E-mail address for messages and alarms; null for none. AWS first sends it a confirmation request."
   type        = string
   default     = null
 }

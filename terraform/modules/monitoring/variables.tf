@@ -1,5 +1,5 @@
 variable "alarm_email" {
-  description = "E-mail address for alarms; null for none. AWS first sends it a confirmation request."
+  description = "E-mail address for messages and alarms; null for none. AWS first sends it a confirmation request."
   type        = string
   default     = null
 
