@@ -11,8 +11,9 @@ from scripts.backtest.cash_rate import CashRate
 from scripts.backtest.model import Options, Result
 from scripts.backtest.options import OWN, VARIABLES, from_env
 from trader.codec import encode
+from trader.forecasting.map import kernel
 from trader.journal.chain import hash_code
-from trader.model import NEW_YORK
+from trader.model import NEW_YORK, Engine
 from trader.settings import SettingsError
 
 UNUSED = {*OWN, "STARTING_CASH_USD", "JOURNAL", "ACCOUNT_FILE", "OUT"}
@@ -23,11 +24,16 @@ CODE_CHARACTERS = 12
 
 
 def describe_making(result: Result, now: datetime) -> dict[str, Any]:
-    """Return when and by which version a backtest was made, and the command that makes it again; JSON-safe."""
+    """Return when and by which version a backtest was made, and the command that makes it again; JSON-safe.
+
+    The map engine is named with its version, because its reference in NumPy agrees with it in the first digits only.
+    """
+    is_map = result.options.settings.engine is Engine.MAP
     return {
         "at": encode(now.astimezone(UTC).replace(microsecond=0)),
         "version": _version(),
         "code": hash_code()[:CODE_CHARACTERS],
+        **({"engine": kernel.name_engine()} if is_map else {}),
         "command": write_command(result),
     }
 

@@ -224,10 +224,12 @@ def test_the_page_has_the_command_that_makes_it_again(tmp_path: Path) -> None:
         "at": "2026-03-01T12:30:15Z",
         "version": "1.2.3",
         "code": "0123456789ab",
+        "engine": "map, compiled from ab",
         "command": "make backtest A='<b>'",
     }
     text = Elements(report.write({**figures(done), "made": made}, done, tmp_path).page).text
-    assert "Make it again make backtest A='<b>' Made on 1 Mar 2026 at 12:30 UTC by prophet-trader 1.2.3" in text
+    words = "Made on 1 Mar 2026 at 12:30 UTC by prophet-trader 1.2.3, code 0123456789ab, engine map, compiled from ab"
+    assert f"Make it again make backtest A='<b>' {words}" in text
 
 
 def test_the_stop_of_a_purchase_stands_beside_it(tmp_path: Path) -> None:

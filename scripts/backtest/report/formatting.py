@@ -392,7 +392,8 @@ def describe_making(figures: Json) -> str:
         return ""
     at = datetime.fromisoformat(made["at"])
     version = f" {made['version']}" if made["version"] else ""
-    return f"Made on {at:%-d %b %Y at %H:%M} UTC by prophet-trader{version}, code {made['code']}"
+    engine = f", engine {made['engine']}" if "engine" in made else ""
+    return f"Made on {at:%-d %b %Y at %H:%M} UTC by prophet-trader{version}, code {made['code']}{engine}"
 
 
 def calibration(figures: Json) -> str:

@@ -11,6 +11,8 @@ from scripts.backtest.model import Options
 from scripts.backtest.options import from_env
 from scripts.backtest.repeating import describe_making, write_command
 from tests.backtest_results import panel, result
+from tests.builders import settings
+from trader.forecasting.map import kernel
 
 
 def with_days(options: Options) -> Options:
@@ -70,3 +72,11 @@ def test_a_report_says_when_and_by_which_code_it_was_made() -> None:
     made = describe_making(result(panel({"AAA": [10.0]})), datetime(2026, 3, 1, 12, 30, 15, 999, UTC))
     assert made["at"] == "2026-03-01T12:30:15Z"
     assert len(made["code"]) == 12
+    assert "engine" not in made
+
+
+def test_a_report_by_the_map_engine_names_it_with_its_version() -> None:
+    done = result(panel({"AAA": [10.0]}))
+    done = replace(done, options=replace(done.options, settings=settings(ENGINE="map")))
+    made = describe_making(done, datetime(2026, 3, 1, tzinfo=UTC))
+    assert made["engine"] == kernel.name_engine()
