@@ -27,6 +27,10 @@ settings.load_profile("tests")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# readline, which pytest has imported, sets it for child processes, and with it copies import ours anew (tests/warm).
+if "LINES" not in os.environ:
+    os.unsetenv("LINES")
+
 # Each session of boto3 would read the descriptions of AWS's services again, a tenth of a second for each client.
 botocore.session.create_loader = cache(create_loader)
 

@@ -48,3 +48,9 @@ def test_a_copy_for_a_clone_has_the_modules_of_that_clone(tmp_path: Path) -> Non
 def test_consoles_are_made_anew_if_their_variables_are_set(name: str, tmp_path: Path) -> None:
     paths = os.pathsep.join([str(ROOT / "function"), str(ROOT)])
     assert show([*python()], tmp_path, PYTHONPATH=paths, **{name: "1"}).startswith("False ")
+
+
+def test_a_command_that_inherits_everything_has_the_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "function"), str(ROOT)]))
+    said = subprocess.run([*python(), "-c", SHOW], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("True ")

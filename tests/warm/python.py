@@ -34,11 +34,14 @@ TESTING = (
     *("pytest", "_pytest.main", "_pytest.terminal", "_pytest.pytester", "execnet", "unittest.mock", "pdb"),
     *("moto.server", "moto.awslambda.responses", "moto.cloudwatch.responses", "moto.dynamodb.responses"),
     *("moto.ec2.responses", "moto.events.responses", "moto.iam.responses", "moto.logs.responses"),
-    *("moto.s3.responses", "moto.ssm.responses", "moto.sts.responses"),
+    *("moto.s3.responses", "moto.sns.responses", "moto.ssm.responses", "moto.sts.responses"),
     *("cryptography.x509", "detect_secrets.core.secrets_collection", "elftools.elf.elffile", "nbclient", "nbformat"),
     *("sphinx.application", "pygments.lexers", "msgspec", "psutil", "yaml"),
+    *("distributed", "arch.bootstrap", "clarabel", "scipy.optimize", "tblib", "holidays"),
+    *("scripts.backtest.report", "scripts.bench.main", "scripts.bench.parity", "scripts.bench.scale"),
+    *("scripts.export.export", "scripts.layer.build", "scripts.owner.report", "scripts.report.html"),
 )
-"""What pytest's workers import in addition: nothing that pytest rewrites, such as its plugins, or tests."""
+"""What pytest's workers import in addition to OWN: nothing that pytest rewrites, such as its plugins, or tests."""
 
 BASE = "WARM_PYTHON"
 """The variable with the socket of a server that other processes have started."""
@@ -64,7 +67,7 @@ def python_of_clone(folder: Path) -> Sequence[str]:
 def python_of_workers() -> Sequence[str]:
     """Return how to start a worker of pytest; the server serves the tests in the worker too."""
     os.environ[BASE] = _serve_more(OWN, ROOT)
-    return command(_serve_more(TESTING, ROOT))
+    return command(_serve_more(TESTING, ROOT))  # a copy of the one above
 
 
 def command(socket: str) -> Sequence[str]:
