@@ -252,8 +252,7 @@ def list_returns(answer: Answer) -> list[tuple[str, float, float | None]]:
     if curve is None:
         return []
     days = [each.day for each in curve.days]
-    spans = [(name, count, days[-count - 1]) for name, count in figures.SPANS.items() if count < len(days)]
-    spans.append((f"since {days[0]:%-d %b %Y}", len(days), previous_session(days[0])))
+    spans = [*figures.list_spans(days), (f"since {days[0]:%-d %b %Y}", len(days), previous_session(days[0]))]
     compared = answer.compared
     return [(name, curve.measure(count), compared.measure(before, days[-1])) for name, count, before in spans]
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from scripts.owner.records import Seen
 from trader.model import NEW_YORK, Code
@@ -61,6 +61,23 @@ def draw_curve(runs: Sequence[Seen]) -> Curve | None:
         for day, each in sorted(last.items())
     ]
     return Curve(start_usd=first.first_equity_usd or 0.0, days=days)
+
+
+def list_spans(days: Sequence[date]) -> Sequence[tuple[str, int, date]]:
+    """Return spans that end with the last of these days: the name, the number of the days in it, and the day before.
+
+    A span has the name of SPANS if there is a run on the trading day at which it begins. Otherwise it begins with the
+    last run before, and is named after that day: a bot that runs once a week has no last day.
+    """
+    found: dict[date, tuple[str, int, date]] = {}
+    for name, number in SPANS.items():
+        before = sessions.list_days(days[-1] - timedelta(days=2 * number + 10), days[-1] - timedelta(days=1))[-number]
+        if earlier := [day for day in days if day <= before]:
+            begin = earlier[-1]
+            if begin == before or begin not in found:
+                label = name if begin == before else f"after {begin:%-d %b %Y}"
+                found[begin] = (label, len(days) - len(earlier), begin)
+    return list(found.values())
 
 
 def count_refusals(runs: Sequence[Seen]) -> Mapping[str, int]:

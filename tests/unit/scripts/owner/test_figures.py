@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from scripts.owner.figures import count_refusals, draw_curve, find_missed
+from scripts.owner.figures import count_refusals, draw_curve, find_missed, list_spans
 from scripts.owner.records import Seen, parse
 from tests.builders import SLOT
 from tests.run_record import denial, record
@@ -36,6 +36,23 @@ def test_the_return_is_that_of_the_last_run_of_each_day() -> None:
 
 def test_the_return_of_the_last_day_begins_at_the_day_before() -> None:
     assert measure(seen(0, 100.0), seen(1, 110.0), seen(2, 99.0), days=1) == pytest.approx(-0.1)
+
+
+DECEMBER = [date(2022, 12, day) for day in (20, 21, 22, 23, 27, 28)]
+"""Trading days in a row: the 26th was a holiday."""
+
+
+@pytest.mark.parametrize(
+    ("days", "spans"),
+    [
+        pytest.param(DECEMBER[-1:], [], id="a first day"),
+        pytest.param(DECEMBER, [("last day", 1, DECEMBER[4]), ("last 5 days", 5, DECEMBER[0])], id="every day"),
+        pytest.param([DECEMBER[2], DECEMBER[5]], [("after 22 Dec 2022", 1, DECEMBER[2])], id="a pause"),
+        pytest.param([DECEMBER[0], DECEMBER[5]], [("last 5 days", 1, DECEMBER[0])], id="once a week"),
+    ],
+)
+def test_a_span_has_a_name_only_if_it_is_as_long(days: list[date], spans: list[tuple[str, int, date]]) -> None:
+    assert list_spans(days) == spans
 
 
 def test_a_deposit_is_no_gain_and_a_withdrawal_no_loss() -> None:
