@@ -14,13 +14,22 @@ def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> Executo
     """Return a pool of `workers`, by default one for each core.
 
     The map engine has threads: its compiled search does not hold Python's lock, and prices and forecasts need not be
-    copied between processes. Prophet's package has processes; modules are imported once for all of them.
+    copied between processes. Prophet's package has processes.
     """
     if engine is Engine.MAP:
         kernel.load()  # here, so that a search that cannot be loaded is reported once, and not by each thread
         return ThreadPoolExecutor(workers or cores(), thread_name_prefix="forecasts")
+    return processes(engine, workers)
+
+
+def processes(engine: Engine = Engine.PROPHET, workers: int | None = None) -> ProcessPoolExecutor:
+    """Return a pool of `workers` processes, by default one for each core; modules are imported once for all of them.
+
+    It is for work that Python's lock would keep in turn, or that changes what its process has imported.
+    """
     context = multiprocessing.get_context("forkserver")  # forking a process with threads may hang
-    context.set_forkserver_preload(["scripts.backtest.forecasts", "scripts.backtest.preloaded"])  # takes seconds
+    needs_prophet = ["scripts.backtest.preloaded"] if engine is Engine.PROPHET else []  # the import takes seconds
+    context.set_forkserver_preload(["scripts.backtest.forecasts", *needs_prophet])
     return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
 
 

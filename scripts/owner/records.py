@@ -72,7 +72,7 @@ def read(journal: Journal, since: datetime, progress: Progress, *, trusts_rule: 
     batches = [slots[at : at + BATCH] for at in range(0, len(slots), BATCH)]
     with ExitStack() as stack:
         read_batch = partial(_read_batch, journal, trusts_rule)
-        spread = stack.enter_context(workers.pool(Engine.MAP)).map if len(batches) > MAX_BATCHES_HERE else map
+        spread = stack.enter_context(workers.processes(Engine.MAP)).map if len(batches) > MAX_BATCHES_HERE else map
         for done, batch in enumerate(spread(read_batch, batches), 1):
             progress("records", min(done * BATCH, len(slots)), len(slots))
             again |= batch.again

@@ -252,8 +252,8 @@ BUGS = {
     ),
     "no stop is put back after a sale that failed": Bug(
         "trader/stages/pipeline.py",
-        "            protect(services, run, ended if isinstance(ended, RunStopped) else None)\n",
-        "            pass\n",
+        "                protect(services, run, ended if isinstance(ended, RunStopped) else None, books)\n",
+        "                pass\n",
         ["late end: a sale is rejected after its answer, three slots running"],
         frozenset({"fewer"}),
     ),
@@ -266,8 +266,8 @@ BUGS = {
     ),
     "nothing is protected while the market is closed": Bug(
         "trader/stages/pipeline.py",
-        "            holdings = protect(services, run, closed)\n",
-        "            holdings = holdings if closed else protect(services, run, closed)\n",
+        "            holdings = protect(services, run, closed, books)\n",
+        "            holdings = holdings if closed else protect(services, run, closed, books)\n",
         ["a stop is missing: and the market is closed"],
         frozenset({"bare"}),
     ),

@@ -89,7 +89,7 @@ def test_only_code_and_its_data_get_into_the_functions_zip(tmp_path: Path) -> No
     for name in (".env", "terraform.tfvars", "key.pem", "account.json", "trader/.aws.py"):
         (tmp_path / "function" / name).write_text("secret")
     with zipfile.ZipFile(package(tmp_path / "function", tmp_path / "function.zip")) as archive:
-        assert {Path(name).suffix for name in archive.namelist()} == {".py", ".csv", ".gz"}
+        assert {Path(name).suffix for name in archive.namelist()} == {".py", ".csv", ".gz", ".so", ".sha256"}
         assert "trader/.aws.py" not in archive.namelist()
 
 

@@ -1,5 +1,6 @@
 """The workers of a backtest: threads for the map engine, processes for Prophet's package."""
 
+import os
 import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -53,6 +54,12 @@ def test_a_search_that_cannot_be_loaded_is_reported_before_there_are_threads(
             assert "the reference search in NumPy" in record.message
     finally:
         kernel.load.cache_clear()
+
+
+@pytest.mark.parametrize("engine", Engine)
+def test_what_changes_its_process_works_in_another(engine: Engine) -> None:
+    with workers.processes(engine, 1) as pool:
+        assert pool.submit(os.getpid).result() != os.getpid()
 
 
 def test_prophets_package_has_processes() -> None:
