@@ -397,7 +397,7 @@ def cases() -> Iterator[Case]:
 
     yield case(ACCOUNT, "blocked before the run", start_from(block))
     yield case(ACCOUNT, "no longer active", start_from(deactivate))
-    yield case(ACCOUNT, "blocked before the first order", interrupt("GET /positions", block))
+    yield case(ACCOUNT, "blocked before the first order", interrupt("GET /account", block))
     yield case(ACCOUNT, "blocked after the first order", interrupt("after POST /orders", block))
     yield case(ACCOUNT, "beyond the daily loss limit", start_from(fall, undo=recover))
 
