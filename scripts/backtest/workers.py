@@ -18,7 +18,7 @@ def pool(engine: Engine = Engine.PROPHET, workers: int | None = None) -> Executo
     """
     if engine is Engine.MAP:
         kernel.load()  # here, so that a search that cannot be loaded is reported once, and not by each thread
-        return ThreadPoolExecutor(workers or cores(), thread_name_prefix="forecasts")
+        return ThreadPoolExecutor(workers or kernel.cores(), thread_name_prefix="forecasts")
     return processes(engine, workers)
 
 
@@ -30,12 +30,7 @@ def processes(engine: Engine = Engine.PROPHET, workers: int | None = None) -> Pr
     context = multiprocessing.get_context("forkserver")  # forking a process with threads may hang
     needs_prophet = ["scripts.backtest.preloaded"] if engine is Engine.PROPHET else []  # the import takes seconds
     context.set_forkserver_preload(["scripts.backtest.forecasts", *needs_prophet])
-    return ProcessPoolExecutor(workers or cores(), mp_context=context, initializer=set_up)
-
-
-def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ProcessPoolExecutor(workers or kernel.cores(), mp_context=context, initializer=set_up)
 
 
 def set_up() -> None:

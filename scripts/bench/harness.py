@@ -20,9 +20,9 @@ import psutil
 from rich.table import Table
 
 from scripts import ROOT, console
-from scripts.backtest.workers import cores
 from scripts.bench import load
 from scripts.bench.load import Load, Watch
+from trader.forecasting.map.kernel import cores
 from trader.progress import Progress
 
 SINCE_START = Watch()

@@ -14,7 +14,7 @@ from time import perf_counter
 
 import psutil
 
-from scripts.backtest.workers import cores
+from trader.forecasting.map.kernel import cores
 
 MAX_OTHERS_FRACTION = 0.1
 """The share of all processors above which the work of others may be why a target is missed."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from scripts import console, files
-from scripts.backtest.workers import cores
 from scripts.bench import cases, harness, kept, page
 from scripts.bench.cases import Case
 from scripts.bench.load import Watch
 from scripts.console import CommandError
+from trader.forecasting.map.kernel import cores
 from trader.progress import Progress
 from trader.settings import SettingsError
 

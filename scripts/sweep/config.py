@@ -6,8 +6,8 @@ from typing import Self
 
 from scripts import console
 from scripts.backtest import options
-from scripts.backtest.workers import cores
 from scripts.sweep.walk_forward import BETTER
+from trader.forecasting.map.kernel import cores
 from trader.settings import Integer, OneOf, SettingsError, matching
 
 VARIABLES: Mapping[str, Callable[[str], object]] = {

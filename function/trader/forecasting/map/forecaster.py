@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +13,7 @@ import pandas as pd
 
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts, ForecastSpec
-from trader.forecasting.map import model
+from trader.forecasting.map import kernel, model
 from trader.forecasting.map.model import Batch, Calendar, Fit
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import (
@@ -147,7 +146,7 @@ class MapForecaster:
             batches.append(Batch(calendar=calendar, values=values))
             sound.append(closes)
             indexes.append(index)
-        fits = iter(model.fit(batches, threads=cores()).fits)
+        fits = iter(model.fit(batches, threads=kernel.cores()).fits)
         for batch, closes, index in zip(batches, sound, indexes, strict=True):
             corners = index[batch.calendar.corners].to_pydatetime().tolist()
             last_ns = batch.calendar.times_ns[-1:]
@@ -183,11 +182,6 @@ class MapForecaster:
         bends, noise = _draws(rows, max(changepoints, 1) * step)
         draws = fit.yhat(path_ns[-1:])[0] + (bends * size * step + noise * fit.sigma) * fit.scale
         return summarize(draws, later)
-
-
-def cores() -> int:
-    """Return the number of processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def local_ns(times: Iterable[datetime]) -> model.Nanoseconds:

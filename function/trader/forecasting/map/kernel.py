@@ -246,6 +246,11 @@ def _open(folder: Path) -> Kernel:
     return Kernel(library, sums[SOURCE][:12])
 
 
+def cores() -> int:
+    """Return the number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def read_sums(folder: Path = FOLDER) -> dict[str, str]:
     """Return the SHA-256 of the source and of each library, by file name. Raises OSError and UnicodeDecodeError."""
     lines = (folder / SUMS).read_text(encoding="ascii").splitlines()

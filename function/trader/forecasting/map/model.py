@@ -13,7 +13,7 @@ reference, it is found by `posterior_mode` in NumPy, for which all series of one
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -289,24 +289,25 @@ def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None
     library = kernel.load()
     if library is None:
         return _fit_by_reference(batches, scales, paths)
-    return _fit(library, _split(batches, threads), scales, paths, threads)
-
-
-def _split(batches: Sequence[Batch], threads: int) -> Sequence[Batch]:
-    """Split batches so that each thread has work, unless there is too little to be worth a thread."""
     count = sum(len(batch.values) for batch in batches)
-    if threads == 1 or count < 2 * MIN_ROWS_PER_THREAD:
-        return batches
-    most = max(MIN_ROWS_PER_THREAD, -(-count // threads))
-    return [
-        Batch(calendar=batch.calendar, values=batch.values[begin : begin + most])
-        for batch in batches
-        for begin in range(0, len(batch.values), most)
-    ]
+    threads = min(threads, count // MIN_ROWS_PER_THREAD)
+    if threads < 2:
+        return _fit(library, batches, scales, paths)
+    with ThreadPoolExecutor(threads) as pool:
+        return _fit(library, list(_split(batches, -(-count // threads))), scales, paths, pool)
 
 
-def _fit(library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None, threads: int) -> Fits:
-    """Fit all batches with the compiled search."""
+def _split(batches: Sequence[Batch], most: int) -> Iterator[Batch]:
+    """Yield batches of at most so many series."""
+    for batch in batches:
+        for begin in range(0, len(batch.values), most):
+            yield Batch(calendar=batch.calendar, values=batch.values[begin : begin + most])
+
+
+def _fit(
+    library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None, pool: Executor | None = None
+) -> Fits:
+    """Fit all batches with the compiled search, in the threads of a pool if there is one."""
     ends = list(accumulate((len(batch.values) for batch in batches), initial=0))
     before = paths.compiled if paths and paths.compiled is not None and len(paths.compiled) == ends[-1] else None
 
@@ -315,11 +316,8 @@ def _fit(library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths
         priors = LINE_SCALE**-2, scales.seasonality**-2, 1 / scales.changepoint
         return library.fit(batches[place].calendar.grid, batches[place].values, *priors, begin)
 
-    if threads == 1 or len(batches) == 1 or ends[-1] < 2 * MIN_ROWS_PER_THREAD:
-        found = [search(place) for place in range(len(batches))]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(search, range(len(batches))))
+    places = range(len(batches))
+    found = list(pool.map(search, places) if pool else map(search, places))
     fits = tuple(each for batch, rows in zip(batches, found, strict=True) for each in _read(batch, rows))
     return Fits(fits=fits, paths=Paths(compiled=np.concatenate([rows.path for rows in found]) if found else None))
 
