@@ -1,11 +1,12 @@
 """The forecasts of a backtest, computed in advance in other processes; each uses only the bars up to its own."""
 
+from collections import ChainMap
 from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import batched
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -237,17 +238,6 @@ def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes])
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Either:
-    """What is in one container or in the other."""
-
-    one: Container[tuple[str, datetime]]
-    other: Container[tuple[str, datetime]]
-
-    def __contains__(self, each: object) -> bool:
-        return each in self.one or each in self.other
-
-
 class TableForecaster:
     """A Forecaster that looks forecasts up in a table, and computes missing ones.
 
@@ -269,7 +259,7 @@ class TableForecaster:
         self._table: Table = dict(table or {})
         self._executor = executor
         self._futures: dict[tuple[str, datetime], Future[Table]] = {}
-        self._known: Container[tuple[str, datetime]] = _Either(self._table, self._futures)
+        self._known = ChainMap[tuple[str, datetime], Any](self._table, self._futures)
         self._begun = 0  # the number of blocks that were handed to the executor
 
     def forecast(
