@@ -12,11 +12,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from scripts import ROOT
-from scripts.bench import harness
+from scripts.bench import harness, ragged
 from scripts.bench.harness import Measurement
 from trader.model import SAMPLE_PRICES
 from trader.progress import Progress
-from trader.schedule import sessions
 
 SYMBOLS = [f"S{chr(65 + number // 26)}{chr(65 + number % 26)}" for number in range(500)]
 SESSIONS = 2_500
@@ -85,8 +84,4 @@ def write_bars(path: Path) -> None:
 
 def days() -> list[date]:
     """Return the last sessions up to a week ago."""
-    day, found = datetime.now(UTC).date() - timedelta(days=7), list[date]()
-    while len(found) < SESSIONS:
-        found += [day] if sessions.session(day) else []
-        day -= timedelta(days=1)
-    return found[::-1]
+    return ragged.list_days(SESSIONS, datetime.now(UTC).date() - timedelta(days=7))

@@ -85,13 +85,9 @@ def remove(usd: Floats, chance: np.random.Generator) -> None:
         usd[chance.choice(bars, round(MISSING_FRACTION * bars), replace=False), column] = np.nan
 
 
-def list_days(count: int) -> list[date]:
-    """Return the last sessions up to LAST."""
-    day, found = LAST, list[date]()
-    while len(found) < count:
-        found += [day] if sessions.session(day) else []
-        day -= timedelta(days=1)
-    return found[::-1]
+def list_days(count: int, last: date = LAST) -> list[date]:
+    """Return the last sessions up to a day."""
+    return sessions.list_days(last - timedelta(days=2 * count + 10), last)[-count:]
 
 
 def name(number: int) -> str:
