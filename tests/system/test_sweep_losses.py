@@ -139,6 +139,20 @@ def kill_while(disturb: Callable[[], object], run: Callable[[], Swept]) -> Swept
 # --- a worker is killed ----------------------------------------------------------------------------------------------
 
 
+def kill_the_last_while(log: Path, run: Callable[[], Swept]) -> tuple[Swept, int]:
+    """Run a sweep, and kill the worker that has begun a task last; return what was found, and that worker's process."""
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for(log, 8)
+        *_, (_, pid) = read(log, "begun")
+        killed.append(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    found = kill_while(kill, run)
+    return found, killed[0]
+
+
 def check_losses(log: Path, killed: int, *, most: int) -> None:
     """Check that only tasks that were in flight on the killed worker have run twice, and no more than `most`."""
     twice = {name for name, count in Counter(name for name, _ in read(log, "begun")).items() if count > 1}
@@ -152,36 +166,20 @@ def test_one_of_three_processes_that_is_killed_costs_the_task_that_it_ran(
     plan: Plan, undisturbed: Swept, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    killed: list[int] = []
-
-    def kill() -> None:
-        wait_for(log, 8)
-        begun = [pid for _, pid in read(log, "begun")]
-        killed.append(begun[-1])
-        os.kill(begun[-1], signal.SIGKILL)
-
     with executors.local(3) as workers:
-        found = kill_while(kill, lambda: plan.run(workers, tmp_path, partial(note_and_judge, log)))
+        found, killed = kill_the_last_while(log, lambda: plan.run(workers, tmp_path, partial(note_and_judge, log)))
     assert found == undisturbed
-    check_losses(log, killed[0], most=1)
+    check_losses(log, killed, most=1)
 
 
 def test_one_of_three_workers_of_a_cluster_that_is_killed_costs_what_it_had_in_hand(
     plan: Plan, undisturbed: Swept, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    killed: list[int] = []
-
-    def kill() -> None:
-        wait_for(log, 8)
-        begun = [pid for _, pid in read(log, "begun")]
-        killed.append(begun[-1])
-        os.kill(begun[-1], signal.SIGKILL)
-
     with cluster(3, path=PATH) as address, executors.dask(address) as workers:
-        found = kill_while(kill, lambda: plan.run(workers, tmp_path, partial(note_and_judge, log)))
+        found, killed = kill_the_last_while(log, lambda: plan.run(workers, tmp_path, partial(note_and_judge, log)))
     assert found == undisturbed
-    check_losses(log, killed[0], most=2)  # one that ran, and one whose result had not left the worker
+    check_losses(log, killed, most=2)  # one that ran, and one whose result had not left the worker
     assert len({pid for _, pid in read(log, "begun")}) == 3
 
 
