@@ -3,14 +3,12 @@
 The ways with Prophet fit fewer symbols, as their time is proportional to the number; map fits 20, 100 and 500.
 """
 
-import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from scripts import ROOT
 from scripts.bench import engines, harness
 from scripts.bench.harness import Measurement
 from trader.forecasting.base import Forecaster
@@ -88,8 +86,7 @@ def memory() -> Measurement:
     """Measure the peak memory of a process that only fits the largest number of symbols."""
     count = max(MIN_RATIOS)
     with tempfile.TemporaryDirectory() as folder:
-        env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}"}
         program = FIT.format(symbols=count, bars=engines.BARS)
-        used = harness.watch([sys.executable, "-c", program], folder, env, "the fit")
+        used = harness.watch([sys.executable, "-c", program], folder, harness.isolate(folder), "the fit")
     what = f"memory of a process with {count} symbols x {engines.BARS} bars"
     return harness.is_below(used.peak / 1e6, MAX_MB, what, unit="MB")

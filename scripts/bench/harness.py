@@ -160,8 +160,12 @@ def run(command: str, *, folder: str, **variables: str) -> int:
 def use(command: str, folder: str, variables: Mapping[str, str], root: Path = ROOT) -> Usage:
     """Run one of our commands, as `run` does, and return what it used. `root` is the clone that it is run from."""
     words = [sys.executable, "-m", "scripts", command]
-    env = {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{root / 'function'}:{root}", **variables}
-    return watch(words, folder, env, command)
+    return watch(words, folder, {**isolate(folder, root), **variables}, command)
+
+
+def isolate(folder: str, root: Path = ROOT) -> dict[str, str]:
+    """Return an environment without settings, in which `folder` is the home and the code is that of a clone."""
+    return {"PATH": os.environ["PATH"], "HOME": folder, "PYTHONPATH": f"{root / 'function'}:{root}"}
 
 
 def watch(words: Sequence[str], folder: str, env: Mapping[str, str], name: str) -> Usage:

@@ -190,13 +190,7 @@ def check_out(commit: str) -> Iterator[Path]:
 def import_s(command: str) -> float:
     """Return the CPU seconds to import what a command imports, and nothing else: the least of three processes."""
     with TemporaryDirectory() as folder:
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}",
-            "MODULES": f"{folder}/modules.json",
-            **QUICK.get(command, {}),
-        }
+        env = harness.isolate(folder) | {"MODULES": f"{folder}/modules.json", **QUICK.get(command, {})}
         harness.watch([sys.executable, "-c", IMPORTED, command], folder, env, command)
         rounds = [harness.watch([sys.executable, "-c", IMPORT], folder, env, "the imports") for _ in range(3)]
     return min(float(each.printed.splitlines()[-1]) for each in rounds)
