@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from scripts.bench import harness
-from scripts.bench.growth_chart import AT
+from scripts.bench.growth_chart import AT, PER
 from scripts.bench.harness import Measurement, Usage
 from scripts.bench.index_backtests import write_index
 from scripts.bench.whole_commands import Command
@@ -83,7 +83,7 @@ def line_of(what: str, unit: str, points: Mapping[int, float]) -> Measurement:
         figures={
             **{f"{AT}{at}": round(cpu_s, 3) for at, cpu_s in points.items()},
             "start_s": round(line.start, 4),
-            f"s_per_{unit}": round(line.slope, 6),
+            f"{PER}{unit}": round(line.slope, 6),
             "residual_fraction": round(line.residual_fraction, 4),
         },
     )

@@ -6,6 +6,9 @@ from typing import Any
 AT = "cpu_s_at_"
 """The beginning of the name of a point's figure; the number of bars or symbols follows."""
 
+PER = "s_per_"
+"""The beginning of the name of the line's slope; what it is a slope by follows, such as `bar`."""
+
 WIDTH, HEIGHT = 860, 300
 PANEL, LEFT, TOP, BOTTOM = 410, 54, 44, 44
 INK, MUTED, GRID, DOT, MARK = "#17191e", "#63676f", "#e9e9e4", "#3157d5", "#c2410c"
@@ -33,8 +36,7 @@ def draw_panel(line: Mapping[str, Any]) -> Iterator[str]:
     """Yield the elements of a panel: its title, the grid, the line, and the points."""
     figures = line["figures"]
     points = {int(name.removeprefix(AT)): value for name, value in figures.items() if name.startswith(AT)}
-    slope = next(value for name, value in figures.items() if name.startswith("s_per_"))
-    unit = next(name.removeprefix("s_per_") for name in figures if name.startswith("s_per_"))
+    ((unit, slope),) = [(name.removeprefix(PER), value) for name, value in figures.items() if name.startswith(PER)]
     most_at, most_s = max(points), round_up(max(points.values()))
 
     def x(at: float) -> float:

@@ -87,7 +87,8 @@ def take_over(found: Sequence[Mapping[str, Any]], *, also_busy: bool) -> None:
     taken = {each["case"]: each for each in found if also_busy or not is_slowed(each)}
     for name in [each["case"] for each in found if each["case"] not in taken]:
         console.note(f"{name} is not taken over into the page, as others used the machine; PAGE=busy takes it over")
-    kept = {name: (dict(read()) | taken)[name] for name in CASES if name in dict(read()) | taken}
+    known = {**read(), **taken}
+    kept = {name: known[name] for name in CASES if name in known}
     files.write_text(DATA, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
     read.cache_clear()
     for path, text in stale_files().items():
