@@ -74,11 +74,6 @@ class Task:
     closes: pd.DataFrame
     bars: Mapping[str, Bars]
 
-    def only(self, symbols: frozenset[str]) -> "Task":
-        """Return the task restricted to some of its symbols."""
-        kept = [symbol for symbol in self.bars if symbol in symbols]
-        return replace(self, closes=self.closes[kept], bars={symbol: self.bars[symbol] for symbol in kept})
-
     def window(self, symbol: str, bar: int) -> Closes:
         """Return the closes to which the bot would fit a symbol's trend line at a bar."""
         return self.closes[symbol].iloc[: bar + 1].dropna().iloc[-self.key.history_bars :]

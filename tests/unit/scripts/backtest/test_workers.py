@@ -3,7 +3,9 @@
 import os
 import threading
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,16 @@ import pandas as pd
 import pytest
 
 from scripts.backtest import compute, forecasts, workers
-from scripts.backtest.compute import Table
+from scripts.backtest.compute import Table, Task
 from scripts.backtest.model import Options, Panel
 from tests.builders import daily, settings
 from trader.forecasting.map import kernel
 from trader.model import Engine
+
+
+def only(task: Task, symbols: Sequence[str]) -> Task:
+    """Return the task restricted to some of its symbols."""
+    return replace(task, closes=task.closes[symbols], bars={symbol: task.bars[symbol] for symbol in symbols})
 
 
 def test_threads_make_the_same_forecasts_as_one_after_the_other() -> None:
@@ -27,7 +34,7 @@ def test_threads_make_the_same_forecasts_as_one_after_the_other() -> None:
     panel = Panel(open=frame, high=frame, low=frame, close=frame, has_ohlc=False, source="a test")
     chosen = Options(settings=settings(ENGINE="map", HISTORY_BARS=100, UNIVERSE_LOOKBACK_BARS=10), refit_every_bars=1)
     tasks = forecasts.tasks(panel, chosen, [each.to_pydatetime() for each in frame.index[-50:]])
-    halves = [task.only(frozenset(some)) for task in tasks for some in (list(task.bars)[::2], list(task.bars)[1::2])]
+    halves = [only(task, some) for task in tasks for some in (list(task.bars)[::2], list(task.bars)[1::2])]
     alone: Table = {}
     together: Table = {}
     for task in tasks:
