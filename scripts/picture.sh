@@ -1,6 +1,7 @@
 #!/usr/bin/env sh
 # Draws docs/images/run.png, backtest.png and report.png with headless Chromium: the first screen of the pages that
-# `make run` and `make backtest` write in an empty folder, and `make report` after runs in twelve weeks. Then docs/images/recording.svg: what a terminal shows of `make run`.
+# `make run` and `make backtest` write in an empty folder, and `make report` after runs in twelve weeks. Then
+# docs/images/recording.svg: what a terminal shows of `make run`.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 chromium=$(command -v chromium || command -v chromium-browser || command -v google-chrome) || {
@@ -14,7 +15,8 @@ export PYTHONPATH="$root/function:$root"
 
 draw() { # name of page and picture, height in pixels
   "$chromium" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
-    --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" --window-size="1280,$2" \
+    --disable-component-update --disable-sync --hide-scrollbars --user-data-dir="$work/profile" \
+    --window-size="1280,$2" \
     --screenshot="$root/docs/images/$1.png" "file://$work/out/$1.html" 2>/dev/null
   echo "docs/images/$1.png"
 }
