@@ -62,17 +62,23 @@ def forecast_s(forecaster: Forecaster, some: Mapping[str, Closes], rounds: int =
 
 def loop(some: Mapping[str, Closes]) -> None:
     """Run the usual method with the bot's model: Prophet's package, one symbol after another."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for series in some.values():
+            by_package(series, 0)
+
+
+def by_package(series: Closes, ahead: int) -> float:
+    """Fit the bot's model with Prophet's package, and forecast the close so many business days after the last one."""
     for name in ("prophet", "prophet.plot", "cmdstanpy"):
         logging.getLogger(name).disabled = True
     from prophet import Prophet
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for series in some.values():
-            dates = pd.DatetimeIndex(series.index).tz_localize(None)
-            model = Prophet(weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0)
-            model.fit(pd.DataFrame({"ds": dates, "y": series.to_numpy()}))
-            model.predict(pd.DataFrame({"ds": dates[-1:]}))
+    dates = pd.DatetimeIndex(series.index).tz_localize(None)
+    model = Prophet(weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0)
+    model.fit(pd.DataFrame({"ds": dates, "y": series.to_numpy()}))
+    at = dates[-1] + ahead * pd.offsets.BDay()
+    return float(model.predict(pd.DataFrame({"ds": [at]}))["yhat"].iloc[0])
 
 
 def growth() -> list[Measurement]:

@@ -5,7 +5,6 @@ about performance.
 """
 
 import json
-import logging
 import shutil
 import statistics
 import subprocess
@@ -47,6 +46,7 @@ BARS, WINDOWS, APART = 250, 3, 60
 SYMBOLS, SIGNAL_BARS = 100, 1_000
 ROUNDS = 2
 TREND = ForecastSpec(bar_interval="1d", min_bars=30)
+NEXT = partial(engines.by_package, ahead=1)
 AHEAD = ForecastSpec(bar_interval="1d", min_bars=30, ahead_bars=1)
 STATSFORECAST = ("AutoETS", "AutoTheta", "AutoCES", "AutoARIMA")
 
@@ -137,28 +137,15 @@ def ours(engine: Callable[[ForecastSpec], Forecaster], series: Mapping[str, Clos
 def loop(series: Mapping[str, Closes]) -> Answer:
     """Run Prophet's package as its documentation does, without the interval."""
     found: list[float] = []
-    took_s = harness.time_s(lambda: found.extend(map(by_package, series.values())))
+    took_s = harness.time_s(lambda: found.extend(map(NEXT, series.values())))
     return Answer(took_s=took_s, forecasts=found)
 
 
 def in_pool(series: Mapping[str, Closes], executor: Executor) -> Answer:
     """Run Prophet's package in as many processes as there are cores."""
     found: list[float] = []
-    took_s = harness.time_s(lambda: found.extend(executor.map(by_package, series.values())))
+    took_s = harness.time_s(lambda: found.extend(executor.map(NEXT, series.values())))
     return Answer(took_s=took_s, forecasts=found)
-
-
-def by_package(closes: Closes) -> float:
-    """Fit Prophet's model with the bot's seasonality, and return the forecast of the next session's close."""
-    for name in ("prophet", "prophet.plot", "cmdstanpy"):
-        logging.getLogger(name).disabled = True
-    from prophet import Prophet
-
-    dates = pd.DatetimeIndex(closes.index).tz_localize(None)
-    model = Prophet(weekly_seasonality=False, daily_seasonality=False, uncertainty_samples=0)
-    model.fit(pd.DataFrame({"ds": dates, "y": closes.to_numpy()}))
-    after = dates[-1] + pd.offsets.BDay()
-    return float(model.predict(pd.DataFrame({"ds": [after]}))["yhat"].iloc[0])
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
