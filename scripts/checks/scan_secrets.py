@@ -28,7 +28,6 @@ DIST = ROOT / "layer" / "dist"
 ALLOWED: Mapping[tuple[str, str], str] = {
     ("scripts/checks/scan_secrets.py", "Secret Keyword"): "the name of a kind of secret in detect-secrets",
     ("scripts/testkit/aws.py", "Secret Keyword"): "the word `testing`, which moto expects",
-    ("scripts/testkit/slow_s3.py", "Secret Keyword"): "the word `testing`, for a server that checks no keys",
     ("tests/contract/test_alpaca_broker.py", "Secret Keyword"): "keys of the stand-in, in plain words",
     ("tests/contract/test_cloud_secrets.py", "Alpaca Key"): "keys of the stand-in, marked as such",
     ("tests/contract/test_reconcile.py", "Secret Keyword"): "a key of the stand-in, in plain words",

@@ -6,13 +6,14 @@ moto takes longer for a request than S3 does, and takes it from the processor th
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
+
+from scripts.testkit import aws
 
 BUCKET = "records"
 DELAY_S = 0.05
@@ -31,14 +32,7 @@ class SlowS3:
     @property
     def environment(self) -> Mapping[str, str]:
         """The variables with which boto3 finds it."""
-        return {
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self._server.server_address[1]}",
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return aws.environment(self._server.server_port)
 
     def __enter__(self) -> Self:
         """Start the server."""
@@ -86,10 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
         if not name:
             self._answer(200, "application/xml", "".join(self._list(query)).encode())
             return
-        body = None
-        with suppress(OSError):
+        try:
             body = (self.server.folder / name).read_bytes()
-        if body is None:
+        except OSError:
             self._refuse("NoSuchKey")
         else:
             self._answer(200, "application/json", body)
