@@ -15,6 +15,7 @@ from scripts.cloud.logs import new_york
 from scripts.owner import controls, gap_table
 from scripts.owner.answer import Answer, list_rest, list_returns, previous_session, sum_up, sum_up_trips
 from scripts.report import formatting, svg, templating
+from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern
 from trader.model import NEW_YORK
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -118,7 +119,7 @@ def _draw_one(
     for _, color, line_width, values in reversed(lines):
         axes.plot(range(len(days)), values, color=svg.COLORS[color], lw=line_width, solid_joinstyle="round")
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
-    pattern = svg.date_pattern(max((days[-1] - days[0]).days, svg.MIN_DAYS_OF_DATES))
+    pattern = date_pattern(max((days[-1] - days[0]).days, MIN_DAYS_OF_DATES))
     count = min(len(days), 6 if name == "wide" else 3)
     places = sorted({round(place * (len(days) - 1) / max(count - 1, 1)) for place in range(count)})
     axes.set_xticks(places, [f"{days[place]:{pattern}}" for place in places])

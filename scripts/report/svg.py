@@ -10,9 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern, element
-
-__all__ = ["COLORS", "MIN_DAYS_OF_DATES", "add_axes", "add_text", "date_pattern", "inline", "locate"]
+from scripts.report.drawing import element
 
 UNITS_AN_INCH = 72
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
 from scripts.report import svg
+from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern
 from scripts.report.formatting import MINUS, new_york, plain, usd
 from scripts.report.svg import COLORS
 from scripts.report.values import Values, line
@@ -372,7 +373,7 @@ def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, 
         axes.tick_params(labelsize=9)
     days = (new_york(times[-1]) - new_york(times[0])).total_seconds() / 86_400
     is_daily = figures["data"]["bar_interval"] == "1d"
-    pattern = svg.date_pattern(max(days, svg.MIN_DAYS_OF_DATES) if is_daily else days)
+    pattern = date_pattern(max(days, MIN_DAYS_OF_DATES) if is_daily else days)
     bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
     axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
     if not room:  # keep the last date inside the chart
