@@ -57,7 +57,8 @@ def main() -> None:
 
 def show_run(report: Report, env: Mapping[str, str]) -> None:
     """Show the run in the terminal and, if it has a record, write its page."""
-    record = record_of(report, env)
+    settings = wiring.read_settings(env)
+    record = record_of(report, settings)
     show(record, console.OUT)
     if record.get("chain", {}).get("engine") == kernel.REFERENCE and report["forecasts"]:
         log = OUT / RUN_LOG
@@ -67,7 +68,7 @@ def show_run(report: Report, env: Mapping[str, str]) -> None:
     if report["status"] in UNRECORDED:
         return
     page = OUT / RUN_PAGE
-    write_page(record, page, find_before(record, wiring.read_settings(env)))
+    write_page(record, page, find_before(record, settings))
     console.OUT.print(f" Page: {page}    log: {OUT / RUN_LOG}", style="dim")
 
 
@@ -170,9 +171,8 @@ def last_session(env: Mapping[str, str]) -> dict[str, str] | None:
     return {"time": slot.isoformat()}
 
 
-def record_of(report: Report, env: Mapping[str, str]) -> Mapping[str, Any]:
+def record_of(report: Report, settings: Settings) -> Mapping[str, Any]:
     """Return the journal's record of the run, or its report if it has no record."""
-    settings = wiring.read_settings(env)
     if report["status"] in UNRECORDED:
         return {"settings": settings.public(), "observation": None, "decision": None, "report": report}
     slot = event_time({"time": report["slot"]})
