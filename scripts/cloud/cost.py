@@ -22,9 +22,10 @@ from scripts.cloud.logs import Period, ask, client_of, log_groups, name_strategy
 from scripts.cloud.measure import CHOSEN, KINDS, LATENCY_S, MB_PER_PROCESSOR, Measured, measure, share_of
 from scripts.cloud.tables import TableRow, show_table
 from scripts.layer.target import Target
+from scripts.testkit import lambda_runtime
 
 DAYS = 30
-MEMORY_MB = 512
+MEMORY_MB = lambda_runtime.MEMORY_MB
 FREE_GB_S, FREE_REQUESTS = 400_000, 1_000_000
 USD_PER_GB_S = {"x86_64": 0.0000166667, "arm64": 0.0000133334}
 USD_PER_REQUEST = 0.20 / 1_000_000
