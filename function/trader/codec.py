@@ -19,6 +19,9 @@ import pandas as pd
 
 from trader.model import OHLV, YEARS, Closes, Ohlv
 
+PLAIN = frozenset((str, int, float, bool, NoneType))
+"""The types that are encoded as they are."""
+
 MAX_NUMBER = 1e15
 """The largest number that is accepted; prices, quantities and amounts of money are smaller."""
 
@@ -29,7 +32,10 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any
     The rest of the bars is a list for each of its columns, null where it is not known; its times are those of the
     closes.
     """
-    if is_dataclass(value):
+    kind = type(value)
+    if kind in PLAIN:
+        return value
+    if is_dataclass(kind):
         return {name: encode(each) for name, each in _list_fields(value)}
     if isinstance(value, pd.Series):
         return {"times": [int(time.timestamp()) for time in value.index], "usd": value.to_list()}
@@ -38,19 +44,25 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any
         return {name: [None if math.isnan(each) else each for each in column] for name, column in columns}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, Mapping):
-        return {key: encode(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: encode(item) for key, item in value.items()}
     return value
 
 
 def _list_fields(value: Any) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 any of the model's values
     """Yield the fields of a value, without those that are encoded only when they are set, and are not."""
-    for item in fields(value):
-        each = getattr(value, item.name)
-        if not item.metadata.get("is_when_set") or each != _find_default(item):
-            yield item.name, each
+    for name, item in _list_when_set(type(value)).items():  # type: ignore[arg-type]  # a class is hashable
+        each = getattr(value, name)
+        if item is None or each != _find_default(item):
+            yield name, each
+
+
+@cache
+def _list_when_set(kind: type) -> Mapping[str, Field[Any] | None]:
+    """Return the fields of a dataclass by name, None for those that are always encoded."""
+    return {item.name: item if item.metadata.get("is_when_set") else None for item in fields(kind)}
 
 
 def _find_default(item: Field[Any]) -> object:

@@ -47,6 +47,9 @@ FORECAST_TOLERANCE = 1e-6
 LINES = frozenset({"trend_usd", "yhat_usd", "lower_usd", "upper_usd", "line"})
 """The fields of a forecast that have this tolerance."""
 
+TEXT_AND_NUMBERS = frozenset((str, int, float))
+"""The types of which equal values are also equal in JSON; 1 and true are not."""
+
 OUTCOMES = ("status", "order_id", "filled_quantity", "filled_price_usd", "type", "submitted_at", "filled_at", "legs")
 """The fields of a placed order that only the broker knows."""
 
@@ -505,6 +508,8 @@ def differ(
                 inner = (*place, name)
                 yield from differ(inner, recorded[name], expected[name], may_lack=may_lack, is_line=is_line)
     elif isinstance(recorded, list) and isinstance(expected, list):
+        if recorded == expected and TEXT_AND_NUMBERS.issuperset(map(type, (*recorded, *expected))):
+            return  # such as a year of prices
         for number in range(max(len(recorded), len(expected))):
             inner = (*place, str(number))
             if number >= len(recorded):
