@@ -32,6 +32,9 @@ OWN = ("scripts", "trader", "lambda_function")
 OF_CONSOLES = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES", "JUPYTER_COLUMNS")
 """Variables that Rich reads when a console is made, which is when scripts.console is imported."""
 
+LAST_S = 2.0
+"""The time for processes that are about to end when the server does."""
+
 CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
 FORKSERVER = CONTEXTS["forkserver"]
 
@@ -41,7 +44,6 @@ def serve(path: str) -> None:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those processes
     # NumPy's linear algebra has threads, but its library prepares them for a fork.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     gc.freeze()
@@ -49,14 +51,27 @@ def serve(path: str) -> None:
     while True:
         ready, _, _ = select.select([listener.fileno(), 0], [], [])
         if 0 in ready:
+            until = time.monotonic() + LAST_S
+            while reap() and time.monotonic() < until:
+                time.sleep(0.01)
             os._exit(0)
+        reap()
         line, _ = listener.accept()
         if os.fork() == 0:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             listener.close()
             if attend(line):
                 return
         line.close()
+
+
+def reap() -> bool:
+    """Wait for those that have ended, so that their CPU time counts as this process's; return whether any is left."""
+    try:
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 def attend(line: socket.socket) -> bool:
