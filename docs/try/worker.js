@@ -31,7 +31,7 @@ async function load() {
     indexURL: base,
     packageBaseUrl: base,
     packages: manifest.packages,
-    env: { HOME: "/home/pyodide", MPLCONFIGDIR: "/tmp/matplotlib", PYTHONDONTWRITEBYTECODE: "1" },
+    env: { HOME: "/home/pyodide", PYTHONDONTWRITEBYTECODE: "1" },
   });
   python.unpackArchive(await code, "zip", { extractDir: "/code" });
   tell("start", 0, 1);

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from scripts.backtest import answers, benchmark, forecasts, options, prices, scoring
+from scripts.backtest import answers, benchmark, forecasts, options, prices, report, scoring, statistics
 from scripts.backtest.compute import Table, compute
 from scripts.backtest.engine import backtest
 from scripts.backtest.model import BacktestError, Result
@@ -35,9 +35,6 @@ def run(chosen: Mapping[str, str], progress: Callable[[str, int, int], None]) ->
     BacktestError if the choice needs more than a browser has.
     """
     logging.getLogger("trader").setLevel(logging.ERROR)  # the page says that it uses the reference in NumPy
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it says that it makes a list of fonts
-    from scripts.backtest import report, statistics  # only now: report imports matplotlib
-
     with answers.using(answers.read(ANSWERS.read_text(encoding="utf-8"))):
         result = _run({**chosen, **ENV}, progress)
     progress("page", 0, 1)

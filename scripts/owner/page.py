@@ -1,27 +1,24 @@
 """The report as one page that needs no network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from itertools import accumulate
 from operator import mul
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from scripts.cloud.logs import new_york
 from scripts.owner import controls, gap_table
 from scripts.owner.answer import Answer, list_rest, list_returns, previous_session, sum_up, sum_up_trips
-from scripts.report import formatting, svg, templating
-from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern
+from scripts.report import formatting, templating
+from scripts.report.drawing import DATES, FULL, MARGINS, ROOM_FOR_NAMES, Drawing
+from scripts.report.scales import MIN_DAYS_OF_DATES, date_pattern, find_limits, pick_evenly
 from trader.model import NEW_YORK
 
 TEMPLATES = Path(__file__).with_name("templates")
-
-SIZES: Mapping[str, tuple[float, float]] = {"wide": (10.6, 3.4), "narrow": (4.2, 3.0)}
-"""The sizes of the chart in inches; the page shows the one that fits."""
 
 type Line = tuple[str, str, float, Sequence[float]]
 """A line of the chart: its name, color and width, and its values."""
@@ -80,8 +77,9 @@ def _draw(answer: Answer) -> Iterator[Markup]:
     if not lines:
         return
     last = ", ".join(f"{name} {formatting.percent(values[-1])}" for name, _, _, values in lines)
-    for name, size in SIZES.items():
-        yield _draw_one(name, size, days, lines, f"From {days[0]} to {days[-1]}: {last}.")
+    for size in FULL:
+        drawing = _draw_one(size, days, lines)
+        yield drawing.element("Equity in percent", f"From {days[0]} to {days[-1]}: {last}.", css_class=f"chart {size}")
 
 
 def list_lines(answer: Answer) -> tuple[list[date], list[Line]]:
@@ -103,31 +101,18 @@ def list_lines(answer: Answer) -> tuple[list[date], list[Line]]:
     return days, lines
 
 
-def _draw_one(
-    name: str,
-    size: tuple[float, float],
-    days: Sequence[date],
-    lines: Sequence[tuple[str, str, float, Sequence[float]]],
-    words: str,
-) -> Markup:
-    width, height = size
-    figure = Figure(figsize=size)
-    left, bottom = 0.6 / width, 0.36 / height
-    axes = svg.add_axes(figure, (left, bottom, 0.995 - left, 0.95 - bottom), size=10)
-    room = 1.18 if name == "wide" else 1.4
-    axes.set_xlim(0, (len(days) - 1) * room)
-    for _, color, line_width, values in reversed(lines):
-        axes.plot(range(len(days)), values, color=svg.COLORS[color], lw=line_width, solid_joinstyle="round")
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None))
+def _draw_one(size: str, days: Sequence[date], lines: Sequence[Line]) -> Drawing:
+    end = len(days) - 1
+    limits = find_limits(*(np.array(values) for _, _, _, values in lines))
+    drawing = Drawing(FULL[size], MARGINS, x=(0, end * (1 + ROOM_FOR_NAMES[size])), y=limits)
     pattern = date_pattern(max((days[-1] - days[0]).days, MIN_DAYS_OF_DATES))
-    count = min(len(days), 6 if name == "wide" else 3)
-    places = sorted({round(place * (len(days) - 1) / max(count - 1, 1)) for place in range(count)})
-    axes.set_xticks(places, [f"{days[place]:{pattern}}" for place in places])
-    low, high = axes.get_ylim()
-    at = float("-inf")
-    apart = (0.09 if name == "wide" else 0.18) * (high - low)
-    for value, label, color in sorted((values[-1], label, color) for label, color, _, values in lines):
-        at = max(value, at + apart)
-        said = f"{label}{' ' if name == 'wide' else '\n'}{formatting.percent(value)}"
-        svg.add_text(axes, (len(days) - 1, at), said, color, (8, 0), bold=color == "accent")
-    return svg.inline(figure, title="Equity in percent", description=words, salt="report", css_class=f"chart {name}")
+    drawing.label_x((place, f"{days[place]:{pattern}}") for place in pick_evenly(len(days), DATES[size]))
+    drawing.scale_y(are_fractions=True)
+    for _, color, width, values in reversed(lines):
+        drawing.line(np.arange(end + 1.0), np.array(values), color, width)
+    between = " " if size == "wide" else "\n"
+    drawing.name_ends(
+        end,
+        [(values[-1], f"{name}{between}{formatting.percent(values[-1])}", color) for name, color, _, values in lines],
+    )
+    return drawing

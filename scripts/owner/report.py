@@ -17,7 +17,7 @@ from scripts import console
 from scripts.cloud.logs import new_york
 from scripts.console import format_count
 from scripts.files import OUT
-from scripts.owner import controls, figures, gap_table, retention
+from scripts.owner import controls, figures, gap_table, page, retention
 from scripts.owner.answer import MAX_SHOWN, Answer, list_rest, list_returns, make, sum_up, sum_up_trips
 from scripts.owner.trips import Trip
 from scripts.report import formatting
@@ -53,8 +53,6 @@ def main() -> None:
         if warning:
             console.OUT.print(Text(f"\n {warning}", style="yellow"), soft_wrap=True)
         if answer.runs.runs:
-            from scripts.owner import page  # imports Matplotlib, which takes long
-
             page.write(answer, PAGE)
             console.OUT.print(Text(f"\n Page: {PAGE.as_posix()}", style="dim"), soft_wrap=True)
     if answer.gap and answer.gap.differences:

@@ -7,13 +7,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from scripts.report import formatting, values
-from scripts.report.drawing import Drawing, Points, date_pattern
+from scripts.report.drawing import CARD, CARD_MARGINS, CARD_TEXT, Drawing
 from scripts.report.formatting import DecisionRow
+from scripts.report.scales import Points, date_pattern, find_limits
 from scripts.report.values import Values
 from trader.model import NEW_YORK, Json
 
-SIZE = (360.0, 180.0)
-MARGINS = (28.8, 5.4, 1.8, 23.4)
 MAX_POINTS = 250
 ROOM_FOR_LABELS = 0.19  # to the right of the last price, as a fraction of the width
 LABEL_GAP = 0.1  # minimum distance between two labels, as a fraction of the height
@@ -109,11 +108,10 @@ def _draw_prices(closes: Json) -> Drawing:
 
 def _frame(times: Points, end: float, values: Points) -> tuple[Drawing, float]:
     """Begin a drawing with room for these values; return it and its height in USD. `end` is the last time shown."""
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 0.01 * high
+    low, high = find_limits(values)
     first = float(times[0])
     x = first, end + ROOM_FOR_LABELS * (end - first or 1.0)
-    return Drawing(SIZE, MARGINS, x=x, y=(low - margin, high + margin)), high - low + 2 * margin
+    return Drawing(CARD, CARD_MARGINS, x=x, y=(low, high)), high - low
 
 
 def _draw_axes(drawing: Drawing, times: Points) -> None:
@@ -121,7 +119,8 @@ def _draw_axes(drawing: Drawing, times: Points) -> None:
     width = float(times[-1] - times[0]) or 1.0
     pattern = date_pattern(width / 86_400)
     ticks = (float(times[0] + width * share) for share in (0, 1 / 3, 2 / 3, 1))
-    drawing.ticks([(tick, f"{_local(tick):{pattern}}") for tick in ticks], size=9)
+    drawing.label_x([(tick, f"{_local(tick):{pattern}}") for tick in ticks], CARD_TEXT)
+    drawing.scale_y(CARD_TEXT)
 
 
 def _horizon(forecast: Json) -> float:

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from scripts.report import svg
-from scripts.report.svg import COLORS
+from scripts.sweep import svg
 from scripts.sweep.console import label, words
 from scripts.sweep.grid import Axis, Range, Values
 from scripts.sweep.results import Outcome
+from scripts.sweep.svg import COLORS
 from scripts.sweep.walk_forward import out_of_sample
 
 BINS = 8
@@ -35,7 +35,7 @@ NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/
 SIZE = 10  # font size, in points
 COLOR_MAP = "cividis"  # readable for the color-blind, and in grayscale
 ON_DARK, ON_LIGHT = "#ffffff", "#17191e"
-PAPER = {"ink": "#17191e", "muted": "#63676f", "grid": "#e9e9e4", "accent": "#3157d5"}
+PAPER = {"ink": "#17191e", "muted": "#63676f", "accent": "#3157d5"}
 """The colors of the stand-alone file, which has no style sheet."""
 
 

@@ -34,17 +34,16 @@ RETRIES = {"tenacity", "tornado"}
 """tenacity, which imports tornado where this is installed: here, but not in the layer."""
 
 TERMINAL_AND_PAGE = {"click", "jinja2", "markupsafe", "rich"}
-MATPLOTLIB = {"PIL", "cycler", "fontTools", "kiwisolver", "matplotlib", "mpl_toolkits", "packaging", "pyparsing"}
 
 PACKAGES: Mapping[str, set[str]] = {
     "the cold start": PANDAS | RETRIES,
     "run": PANDAS | RETRIES | TERMINAL_AND_PAGE | {"filelock", "holidays", "prophet"},
-    "backtest": PANDAS | TERMINAL_AND_PAGE | MATPLOTLIB | {"backtrader", "empyrical", "holidays"},
+    "backtest": PANDAS | TERMINAL_AND_PAGE | {"backtrader", "empyrical", "holidays"},
 }
-"""What each imports. The backtest has ENGINE=map; its page has charts that Matplotlib draws."""
+"""What each imports. The backtest has ENGINE=map."""
 
 HEAVY = {
-    *("holidays.countries", "holidays.financial", "matplotlib.pyplot", "numpy.f2py", "numpy.testing"),
+    *("holidays.countries", "holidays.financial", "numpy.f2py", "numpy.testing"),
     *("pandas.plotting._matplotlib", "scipy", "statsmodels"),
 }
 """Modules of these packages that take long, and that nothing here needs."""

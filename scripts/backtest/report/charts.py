@@ -7,53 +7,54 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from scripts.backtest.model import Result
 from scripts.backtest.report import formatting
-from scripts.report import svg
-from scripts.report.drawing import MIN_DAYS_OF_DATES, date_pattern
+from scripts.report.drawing import (
+    CARD,
+    CARD_MARGINS,
+    CARD_TEXT,
+    DASHES,
+    DATES,
+    FULL,
+    MARGINS,
+    ROOM_FOR_NAMES,
+    TEXT,
+    Drawing,
+    Size,
+    join_with_gaps,
+    make_steps,
+)
 from scripts.report.formatting import MINUS, new_york, plain, usd
-from scripts.report.svg import COLORS
+from scripts.report.scales import MIN_DAYS_OF_DATES, date_pattern, find_limits, pick_evenly
 from scripts.report.values import Values, line
 from trader.model import Json
 
 type Numbers = NDArray[np.float64]
 
 MAX_POINTS = {"wide": 900, "narrow": 300, "card": 250}
-LABEL_GAP = 0.085  # minimum distance between two labels, as a fraction of the height
 MAX_VALUES = 2_000
 """Maximum number of bars whose values a chart shows under the pointer."""
 
 MAX_BARS = 30
 """Maximum number of symbols in the chart of results; if there are more, it shows the best and the worst."""
 
-
 SYMBOL_CHARACTERS = 10
 """Maximum length of a label next to the bars, in characters; all US symbols fit."""
 
+LOW: Mapping[str, Size] = {"wide": (FULL["wide"][0], 144.0), "narrow": (FULL["narrow"][0], 137.0)}
+HALF: Mapping[str, Size] = {"wide": (569.0, 216.0), "narrow": (324.0, 187.0)}
+"""The sizes of a chart below another, and of one beside another."""
 
-OF_AXES = "axes fraction", "data"
-"""Matplotlib's coordinates for a label: x as a fraction of the axes' width, y in data units."""
+MARGINS_OF_BARS = (56.0, 6.0, 4.0, 22.0)
+MARGINS_OF_PARTS = (66.0, 6.0, 4.0, 6.0)
+"""The margins of the results, which have numbers below them, and of the calibration, which has none."""
 
+MARK = 5.5
+"""The size of the mark of a purchase or a sale, in SVG units."""
 
-class Size(NamedTuple):
-    """Size in inches, at 72 SVG units each, so that text is as large as on the rest of the page."""
-
-    name: str
-    width: float
-    height: float
-
-
-FULL = (Size("wide", 16.2, 4.6), Size("narrow", 4.5, 3.4))
-LOW = (Size("wide", 16.2, 2.0), Size("narrow", 4.5, 1.9))
-HALF = (Size("wide", 7.9, 3.0), Size("narrow", 4.5, 2.6))
-CARD = Size("card", 5.0, 2.5)
-
-TONES = COLORS["up"], COLORS["down"]
+TONES = "up", "down"
 """Colors of a trade with a profit, and of a trade with a loss."""
 
 
@@ -88,15 +89,21 @@ def equity(figures: Json) -> Chart:
     if curve["benchmark_usd"]:
         lines.append((np.array(curve["benchmark_usd"]), "Benchmark", "flat", 1.2))
 
-    def draw(axes: Axes, size: Size) -> None:
-        axes.plot(*_thin_out(cash_usd, size), color=COLORS["muted"], lw=1.1, ls=(0, (5, 4)))
-        for values, _, color, width in reversed(lines):
-            bars, shown = _thin_out(values, size)
-            axes.plot(bars, shown, color=COLORS[color], lw=width, solid_joinstyle="round")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
-        _long_time_axis(axes, figures, size)
-        labels = [(float(values[-1]), name, color) for values, name, color, _ in lines]
-        _labels(axes, len(curve["times"]) - 1, [*labels, (float(cash_usd[-1]), "Cash", "muted")], size)
+    def draw(name: str, size: Size) -> Drawing:
+        cash, *drawn = (_thin_out(values, name) for values in (cash_usd, *(values for values, *_ in lines)))
+        limits = find_limits(cash[1], *(shown for _, shown in drawn))
+        drawing = _over_time(size, figures, limits, room=ROOM_FOR_NAMES[name], dates=DATES[name])
+        drawing.scale_y()
+        drawing.line(*cash, "muted", 1.1, dashes=DASHES)
+        for (bars, shown), (_, _, color, width) in reversed([*zip(drawn, lines, strict=True)]):
+            drawing.line(bars, shown, color, width)
+        between = " " if name == "wide" else "\n"
+        ends = [
+            (float(values[-1]), f"{what}{between}{_whole(values[-1])}", color)
+            for values, what, color, _ in [*lines, (cash_usd, "Cash", "muted", 1.1)]
+        ]
+        drawing.name_ends(len(cash_usd) - 1, ends)
+        return drawing
 
     last = ", ".join(f"{name} {values[-1]:,.0f} USD" for values, name, _, _ in lines)
     words = f"From {formatting.dates(figures)}. At the end: {last}, cash {cash_usd[-1]:,.0f} USD."
@@ -114,15 +121,19 @@ def drawdown(figures: Json) -> Chart:
         if curve[f"{key}_drawdown_fraction"]
     ]
 
-    def draw(axes: Axes, size: Size) -> None:
-        bars, shown = _thin_out(own, size, pick=np.min)  # keeps the lowest point
-        axes.fill_between(bars, shown, 0, color=COLORS["accent"], alpha=0.2, lw=0)
-        for values, _, color in others:
-            axes.plot(*_thin_out(values, size, pick=np.min), color=COLORS[color], lw=0.9)
-        axes.plot(bars, shown, color=COLORS["accent"], lw=1.4)
-        axes.set_ylim(top=0)
-        axes.yaxis.set_major_formatter(_percents())
-        _long_time_axis(axes, figures, size)
+    def draw(name: str, size: Size) -> Drawing:
+        # The lowest of several values, so that the lowest point of all is kept.
+        (bars, shown), *rest = (
+            _thin_out(values, name, pick=np.min) for values in (own, *(each for each, *_ in others))
+        )
+        low, _ = find_limits(shown, *(values for _, values in rest), np.zeros(1))
+        drawing = _over_time(size, figures, (low, 0.0), room=ROOM_FOR_NAMES[name], dates=DATES[name])
+        drawing.scale_y(are_fractions=True)
+        drawing.area(bars, shown, np.zeros(len(bars)), "accent", 0.2)
+        for points, (_, _, color) in zip(rest, others, strict=True):
+            drawing.line(*points, color, 0.9)
+        drawing.line(bars, shown, "accent", 1.4)
+        return drawing
 
     words = f"The equity was at most {abs(float(own.min())):.1%} below its highest value so far."
     shown = _values(percent={"Strategy": own} | {name: values for values, name, _ in others})
@@ -133,13 +144,13 @@ def exposure(figures: Json) -> Chart:
     """Draw the invested share of the equity."""
     values = np.array(figures["curve"]["exposure_fraction"])
 
-    def draw(axes: Axes, size: Size) -> None:
-        bars, shown = _thin_out(values, size)
-        axes.fill_between(bars, 0, shown, color=COLORS["accent"], alpha=0.25, lw=0, step="mid")
-        axes.step(bars, shown, color=COLORS["accent"], lw=1.2, where="mid")
-        axes.set_ylim(0, max(1.0, float(values.max())))
-        axes.yaxis.set_major_formatter(_percents())
-        _time_axis(axes, figures)
+    def draw(name: str, size: Size) -> Drawing:
+        bars, shown = make_steps(*_thin_out(values, name))
+        drawing = _over_time(size, figures, (0.0, max(1.0, float(values.max()))))
+        drawing.scale_y(are_fractions=True)
+        drawing.area(bars, np.zeros(len(bars)), shown, "accent", 0.25)
+        drawing.line(bars, shown, "accent", 1.2)
+        return drawing
 
     words = f"On average, {float(values.mean()):.0%} of the equity was in positions."
     return _chart("exposure", "Invested share", words, HALF, draw, values=_values(percent={"Invested": values}))
@@ -150,14 +161,17 @@ def rolling(figures: Json) -> Chart:
     measured, whole = figures["curve"]["rolling_sharpe"], figures["key_figures"]["strategy"]["sharpe_ratio"]
     ratio, lower, upper = (np.array(measured[name], dtype=np.float64) for name in ("ratio", "lower", "upper"))
 
-    def draw(axes: Axes, size: Size) -> None:
-        bars, low = _thin_out(lower, size)
-        axes.fill_between(bars, low, _thin_out(upper, size)[1], color=COLORS["accent"], alpha=0.18, lw=0)
-        axes.axhline(0, color=COLORS["muted"], lw=0.8)
+    def draw(name: str, size: Size) -> Drawing:
+        (bars, shown), (_, low), (_, high) = (_thin_out(values, name) for values in (ratio, lower, upper))
+        levels = np.array([0.0, 0.0 if whole is None else whole])
+        drawing = _over_time(size, figures, find_limits(shown, low, high, levels))
+        drawing.scale_y()
+        drawing.area(bars, low, high, "accent", 0.18)
+        drawing.level(0, "muted", 0.8)
         if whole is not None:
-            axes.axhline(whole, color=COLORS["ink"], lw=0.9, ls=(0, (5, 4)))
-        axes.plot(*_thin_out(ratio, size), color=COLORS["accent"], lw=1.4)
-        _time_axis(axes, figures)
+            drawing.level(whole, "ink", 0.9, dashes=DASHES)
+        drawing.line(bars, shown, "accent", 1.4)
+        return drawing
 
     words = (
         f"The ratio of {measured['window_bars']} bars lay between {np.nanmin(ratio):.2f} and {np.nanmax(ratio):.2f}."
@@ -171,33 +185,28 @@ def results(figures: Json) -> Chart:
     traded = [row for row in figures["symbols"] if row["trades"] or row["open_trades"]]
     half = MAX_BARS // 2
     rows = traded if len(traded) <= MAX_BARS else traded[:half] + traded[-half:]
-    height = max(1.6, 0.36 * len(rows) + 0.35)
     usd = [row["pnl_usd"] for row in rows]
-    sizes = [Size(size.name, size.width, height) for size in HALF]
+    low, high = min(*usd, 0.0), max(*usd, 0.0)
+    room = 0.28 * ((high - low) or 1.0)  # for the numbers beside the bars
+    limits = low - room * (low < 0), high + room
+    sizes = {name: (width, max(115.0, 26 * len(rows) + 25.0)) for name, (width, _) in HALF.items()}
 
-    def draw(axes: Axes, size: Size) -> None:  # noqa: ARG001 the same in all sizes
-        colors = [COLORS["up" if each >= 0 else "down"] for each in usd]
-        axes.barh(range(len(rows)), usd, color=colors, height=0.62)
-        axes.axvline(0, color=COLORS["muted"], lw=0.8)
-        low, high = min(*usd, 0.0), max(*usd, 0.0)
-        room = 0.24 * ((high - low) or 1.0)
-        axes.set_xlim(low - room * (low < 0), high + room)
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda usd, _: _whole(usd)))
-        axes.grid(axis="x", color=COLORS["grid"], lw=0.8)
-        axes.grid(visible=False, axis="y")
-        axes.set_yticks([])
+    def draw(_name: str, size: Size) -> Drawing:
+        drawing = Drawing(size, MARGINS_OF_BARS, x=limits, y=(len(rows) - 0.4, -0.6))
+        drawing.scale_x()
         for at, row in enumerate(rows):
-            name = plain(row["symbol"])
+            name, gained = plain(row["symbol"]), row["pnl_usd"]
             shown = name if len(name) <= SYMBOL_CHARACTERS else f"{name[: SYMBOL_CHARACTERS - 1]}…"
-            svg.add_text(axes, (0, at), shown, "ink", (-6, 0), xycoords=OF_AXES, ha="right", bold=True)
-            value = f"{row['pnl_usd']:+,.0f}".replace("-", MINUS)
-            side = 1 if row["pnl_usd"] >= 0 else -1
-            svg.add_text(axes, (row["pnl_usd"], at), value, "muted", (5 * side, 0), ha="left" if side > 0 else "right")
+            side, anchor = (1, "start") if gained >= 0 else (-1, "end")
+            drawing.boxes([(0, gained, at - 0.31, at + 0.31)], TONES[gained < 0])
+            drawing.label(limits[0], at, shown, "ink", bold=True, anchor="end", offset=-6)
+            value = f"{gained:+,.0f}".replace("-", MINUS)
+            drawing.label(gained, at, value, "muted", anchor=anchor, offset=5 * side)
+        drawing.upright(0, "muted", 0.8)
+        return drawing
 
     said = ", ".join(f"{plain(row['symbol'])} {row['pnl_usd']:+,.0f} USD" for row in rows)
-    return _chart("results", "Result by symbol", f"{said}.", sizes, draw, margins=(0.15, 0.09))
+    return _chart("results", "Result by symbol", f"{said}.", sizes, draw)
 
 
 def calibration(figures: Json) -> Chart:
@@ -214,62 +223,71 @@ def calibration(figures: Json) -> Chart:
     }
     longest = max(*errors.values(), 1e-9)
 
-    def draw(axes: Axes, size: Size) -> None:  # noqa: ARG001 the same in all sizes
-        axes.set_xlim(0, 1)
-        axes.set_ylim(4.5, -0.9)
-        axes.grid(visible=False)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        svg.add_text(axes, (0, -0.62), "below, inside and above the interval", "muted", (0, 0))
+    def draw(_name: str, size: Size) -> Drawing:
+        drawing = Drawing(size, MARGINS_OF_PARTS, x=(0, 1), y=(4.5, -0.9))
+        drawing.label(0, -0.62, "below, inside and above the interval", "muted", offset=0)
         for row, (name, parts) in enumerate(shares.items()):
             for left, part, color in zip(np.cumsum([0, *parts[:2]]), parts, ("down", "accent", "up"), strict=True):
-                axes.barh(row, part, left=left, color=COLORS[color], alpha=0.75 if row == 0 else 0.3, height=0.66)
+                drawing.boxes([(left, left + part, row - 0.33, row + 0.33)], color, 0.75 if row == 0 else 0.3)
                 if part >= 0.08:
-                    svg.add_text(axes, (left + part / 2, row), f"{part:.0%}", "ink", (0, 0), ha="center", bold=True)
-            svg.add_text(axes, (0, row), name, "ink", (-6, 0), ha="right")
-        svg.add_text(axes, (0, 2.15), "mean error, as a share of the price", "muted", (0, 0))
+                    middle = left + part / 2
+                    drawing.label(middle, row, f"{part:.0%}", "ink", bold=True, anchor="middle", offset=0)
+            drawing.label(0, row, name, "ink", anchor="end", offset=-6)
+        drawing.label(0, 2.15, "mean error, as a share of the price", "muted", offset=0)
         for row, (name, error) in enumerate(errors.items(), start=3):
-            axes.barh(row - 0.2, 0.8 * error / longest, color=COLORS["accent" if row == 3 else "muted"], height=0.6)
-            svg.add_text(axes, (0, row - 0.2), name, "ink", (-6, 0), ha="right")
-            svg.add_text(axes, (0.8 * error / longest, row - 0.2), f"{error:.2%}", "muted", (6, 0))
+            end, middle = 0.8 * error / longest, row - 0.2
+            drawing.boxes([(0, end, middle - 0.3, middle + 0.3)], "accent" if row == 3 else "muted")
+            drawing.label(0, middle, name, "ink", anchor="end", offset=-6)
+            drawing.label(end, middle, f"{error:.2%}", "muted", offset=6)
+        return drawing
 
-    return _chart("calibration", "Calibration", formatting.calibration(figures), HALF, draw, margins=(0.16, 0.03))
+    return _chart("calibration", "Calibration", formatting.calibration(figures), HALF, draw)
 
 
 class PriceCharts:
     """Small charts, one for each symbol: its closes, the trend line's value at each bar, and its trades."""
 
     def __init__(self, figures: Json, result: Result) -> None:
-        """Prepare one figure for all charts, so that many symbols need no more memory than one."""
+        """Take what all charts share: the prices, the trend lines and the times of the bars."""
         self._figures = figures
         self._closes = result.panel.close.reindex(pd.DatetimeIndex([bar.time for bar in result.bars], tz="UTC"))
         self._times = figures["curve"]["times"]
         self._trends = _trends(result)
-        self._figure = Figure(figsize=(CARD.width, CARD.height))
 
     def draw(self, symbol: str, trades: Sequence[Json]) -> tuple[Markup, Values]:
         """Draw a symbol of the panel, with its `trades` from figures(); return the picture and the values behind it."""
         closes = self._closes[symbol].to_numpy(dtype=np.float64)
-        axes = _axes(self._figure, margins=(0.08, 0.13))
-        toned = {color: [trade for trade in trades if _tone(trade) == color] for color in TONES}
-        for color, some in toned.items():
-            self._shade(axes, some, color)
-        axes.plot(*_thin_out(closes, CARD), color=COLORS["ink"], lw=1.0, solid_joinstyle="round")
-        if symbol in self._trends:
-            axes.plot(*_thin_out(self._trends[symbol], CARD), color=COLORS["accent"], lw=1.4)
-        for color, some in toned.items():
-            self._mark(axes, some, color)
-        self._draw_stops(axes, trades)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda usd, _: f"{usd:,g}"))
-        _time_axis(axes, self._figures, small=True)
+        trend = self._trends.get(symbol, np.full(len(closes), np.nan))
+        drawing = self._draw(_thin_out(closes, "card"), _thin_out(trend, "card"), trades)
         name = plain(symbol)
         words = f"Closes of {name}, {formatting.dates(self._figures)}, with {len(trades)} trades marked."
-        ends = svg.locate(self._figure, axes, 0, len(closes) - 1)
-        picture = svg.inline(self._figure, title=f"{name}: price and trades", description=words, salt=name, ends=ends)
+        picture = drawing.element(f"{name}: price and trades", words, (0, len(closes) - 1))
         return picture, self._values(symbol, closes, trades)
 
+    def _draw(self, closes: tuple[Numbers, Numbers], trend: tuple[Numbers, Numbers], trades: Sequence[Json]) -> Drawing:
+        stops = join_with_gaps(self._stops(trades))
+        marks = [
+            (self._find_bar(trade[f"{side}_time"]), trade[f"{side}_price_usd"], _tone(trade), side)
+            for trade in trades
+            for side in ("entry", "exit")
+            if trade[f"{side}_time"]
+        ]
+        limits = find_limits(closes[1], trend[1], stops[1], np.array([usd for _, usd, _, _ in marks]))
+        drawing = _over_time(CARD, self._figures, limits, margins=CARD_MARGINS, text=CARD_TEXT)
+        drawing.scale_y(CARD_TEXT)
+        for tone in TONES:
+            drawing.bands([self._held(trade) for trade in trades if _tone(trade) == tone], tone, 0.16)
+        drawing.line(*closes, "ink", 1.0)
+        drawing.line(*trend, "accent", 1.4)
+        for tone in TONES:
+            for side in ("entry", "exit"):
+                points = [(bar, usd) for bar, usd, *kind in marks if kind == [tone, side]]
+                drawing.triangles(points, tone, MARK, is_up=side == "entry")
+        drawing.line(*stops, "down", 1.1, dashes="2.2 2.2")
+        return drawing
+
     def _values(self, symbol: str, closes: Numbers, trades: Sequence[Json]) -> Values:
-        bars = _thin_out(closes, CARD)[0].astype(np.int64)
+        bars = _thin_out(closes, "card")[0].astype(np.int64)
         lines = {"Close": closes} | ({"Trend line": self._trends[symbol]} if symbol in self._trends else {})
         notes: dict[int, list[str]] = {}
         for trade in trades:
@@ -285,11 +303,11 @@ class PriceCharts:
             why = formatting.EXITS[trade["exit_kind"]].lower()
             yield self._find_bar(trade["exit_time"]), f"sold at {usd(trade['exit_price_usd'])}, {why}"
 
-    def _draw_stops(self, axes: Axes, trades: Sequence[Json]) -> None:
-        """Draw the stop of each purchase for as long as it was in the unit of the prices: until a split or the sale."""
-        kept = [trade for trade in trades if trade["stop_loss_usd"] and trade["exit_quantity"] == trade["quantity"]]
-        for trade in kept:
-            axes.hlines(trade["stop_loss_usd"], *self._held(trade), color=COLORS["down"], lw=1.1, ls=(0, (2, 2)))
+    def _stops(self, trades: Sequence[Json]) -> Iterator[tuple[tuple[int, int], tuple[float, float]]]:
+        """Yield the line of each purchase's stop, as long as that was in the unit of the prices: not over a split."""
+        for trade in trades:
+            if trade["stop_loss_usd"] and trade["exit_quantity"] == trade["quantity"]:
+                yield self._held(trade), (trade["stop_loss_usd"], trade["stop_loss_usd"])
 
     def _held(self, trade: Json) -> tuple[int, int]:
         """Return the bars of a purchase and of its sale, or the last bar."""
@@ -298,17 +316,6 @@ class PriceCharts:
     def _find_bar(self, time: str) -> int:
         """Return the bar that has begun last at a time; all times are in UTC, and so in the order of their texts."""
         return bisect_right(self._times, time) - 1
-
-    def _shade(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
-        spans = [(begin, end - begin) for begin, end in map(self._held, trades)]
-        axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=color, alpha=0.16, lw=0)
-
-    def _mark(self, axes: Axes, trades: Sequence[Json], color: str) -> None:
-        for side, marker in (("entry", "^"), ("exit", "v")):
-            done = [trade for trade in trades if trade[f"{side}_time"]]
-            bars = [self._find_bar(trade[f"{side}_time"]) for trade in done]
-            prices_usd = [trade[f"{side}_price_usd"] for trade in done]
-            axes.plot(bars, prices_usd, marker=marker, ms=5.5, mew=0, ls="", color=color)
 
 
 def _trends(result: Result) -> dict[str, Numbers]:
@@ -328,22 +335,14 @@ def _chart(
     name: str,
     title: str,
     description: str,
-    sizes: Sequence[Size],
-    draw: Callable[[Axes, Size], None],
-    margins: tuple[float, float] | None = None,
+    sizes: Mapping[str, Size],
+    draw: Callable[[str, Size], Drawing],
     values: Values | None = None,
 ) -> Chart:
-    """Draw a chart in each size; `margins` are the fractions of the figure left of and below the axes."""
-    pictures = []
-    for size in sizes:
-        figure = Figure(figsize=(size.width, size.height))
-        axes = _axes(figure, margins or (0.72 / size.width, 0.36 / size.height))
-        draw(axes, size)
-        ends = svg.locate(figure, axes, values.places[0], values.places[-1]) if values else ()
-        css_class = f"chart {size.name}"
-        pictures.append(
-            svg.inline(figure, title=title, description=description, salt=name, css_class=css_class, ends=ends)
-        )
+    """Draw a chart in each of the sizes, by their names."""
+    ends = (values.places[0], values.places[-1]) if values else ()
+    drawn = [(each, draw(each, size)) for each, size in sizes.items()]
+    pictures = [drawing.element(title, description, ends, f"chart {each}") for each, drawing in drawn]
     return Chart(name, tuple(pictures), values)
 
 
@@ -356,52 +355,29 @@ def _values(**by_unit: Mapping[str, Numbers]) -> Values:
     return Values(places=[*bars], lines=[line(name, unit, values[bars]) for name, unit, values in lines])
 
 
-def _axes(figure: Figure, margins: tuple[float, float]) -> Axes:
-    """Return empty axes in the style of all charts."""
-    left, bottom = margins
-    axes = svg.add_axes(figure, (left, bottom, 0.995 - left, 0.97 - bottom), size=10)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _time_axis(axes: Axes, figures: Json, *, room: float = 0.0, dates: int = 4, small: bool = False) -> None:
-    """Scale the x axis to the bars and label `dates` of them; `room` is the share kept free for labels on the right."""
+def _over_time(
+    size: Size,
+    figures: Json,
+    limits: tuple[float, float],
+    *,
+    room: float = 0.0,
+    dates: int = 4,
+    margins: tuple[float, float, float, float] = MARGINS,
+    text: float = TEXT,
+) -> Drawing:
+    """Begin a chart whose x axis is the bars, with `dates` of them; `room` is the share for names on the right."""
     times = figures["curve"]["times"]
-    last = max(len(times) - 1, 1)
-    axes.set_xlim(0, last * (1 + room))
-    if small:
-        axes.tick_params(labelsize=9)
+    drawing = Drawing(size, margins, x=(0, max(len(times) - 1, 1) * (1 + room)), y=limits)
     days = (new_york(times[-1]) - new_york(times[0])).total_seconds() / 86_400
     is_daily = figures["data"]["bar_interval"] == "1d"
     pattern = date_pattern(max(days, MIN_DAYS_OF_DATES) if is_daily else days)
-    bars = sorted({round(share) for share in np.linspace(0, len(times) - 1, dates)})
-    axes.set_xticks(bars, [f"{new_york(times[bar]):{pattern}}" for bar in bars])
-    if not room:  # keep the last date inside the chart
-        axes.get_xticklabels()[-1].set_horizontalalignment("right")
-    axes.get_xticklabels()[0].set_horizontalalignment("left" if len(bars) > 1 else "center")
+    drawing.label_x([(bar, f"{new_york(times[bar]):{pattern}}") for bar in pick_evenly(len(times), dates)], text)
+    return drawing
 
 
-def _long_time_axis(axes: Axes, figures: Json, size: Size) -> None:
-    """Draw the time axis that the charts of the equity and of its drawdown share, with room for labels."""
-    is_wide = size.name == "wide"
-    _time_axis(axes, figures, room=0.13 if is_wide else 0.36, dates=6 if is_wide else 3)
-
-
-def _labels(axes: Axes, bar: int, labels: Sequence[tuple[float, str, str]], size: Size) -> None:
-    """Label each line at its end with its name and last value; labels do not overlap."""
-    low, high = axes.get_ylim()
-    on_two_lines = size.name != "wide"
-    apart = LABEL_GAP * (high - low) * (2 if on_two_lines else 1)
-    at = -np.inf
-    for value, name, color in sorted(labels):
-        at = max(value, at + apart)
-        said = f"{name}{'\n' if on_two_lines else ' '}{_whole(value)}"
-        svg.add_text(axes, (bar, at), said, color, (8, 0), bold=color == "accent")
-
-
-def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
+def _thin_out(values: Numbers, size: str, pick: Callable[..., Any] | None = None) -> tuple[Numbers, Numbers]:
     """Reduce bars and values to what the chart can show; `pick` chooses one value of several, by default the last."""
-    step = -(-len(values) // MAX_POINTS[size.name])
+    step = -(-len(values) // MAX_POINTS[size])
     ends = np.arange(len(values))[::-1][::step][::-1]
     if pick is None or step == 1:
         return ends.astype(np.float64), values[ends]
@@ -410,7 +386,3 @@ def _thin_out(values: Numbers, size: Size, pick: Callable[..., Any] | None = Non
 
 def _whole(usd: float) -> str:
     return f"{usd:,.0f}".replace("-", MINUS)
-
-
-def _percents() -> PercentFormatter:
-    return PercentFormatter(xmax=1, decimals=None)

@@ -40,12 +40,8 @@ ANSWERS = parts.CACHE
 
 LEFT_OUT = {
     "markupsafe": r".*\.so$",  # compiled for Linux; MarkupSafe works without it
-    "matplotlib": (
-        r"mpl_toolkits/|matplotlib/mpl-data/(sample_data|images)/|matplotlib/mpl-data/fonts/(afm|pdfcorefonts)/"
-        r"|matplotlib/mpl-data/fonts/ttf/(?!DejaVuSans(-Bold)?\.ttf|LICENSE)"
-    ),
 }
-"""Files of wheels that the page does not need: Matplotlib's fonts but one, and its examples, are half of its wheel."""
+"""Files of wheels that the page does not need."""
 
 DATE = (2020, 1, 1, 0, 0, 0)
 """The date of every file in a zip, so that the same code gives the same zip."""

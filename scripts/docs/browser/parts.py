@@ -37,19 +37,7 @@ CORE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip
 CARRIER = "open-webui==0.12.4 --hash=sha256:02e9caba96234db3fa17a92e56163b3f7f2b8ca8227fa886b85c178d696483f6"
 """Open WebUI's wheel, 106 MB, which is deleted once the wheels are taken out of it."""
 
-FOR_PYODIDE = (
-    "contourpy",
-    "cycler",
-    "kiwisolver",
-    "matplotlib",
-    "numpy",
-    "packaging",
-    "pandas",
-    "pillow",
-    "pyparsing",
-    "python-dateutil",
-    "six",
-)
+FOR_PYODIDE = ("numpy", "pandas", "python-dateutil", "six")
 """The wheels that Pyodide's lock file names, by their names there in small letters."""
 
 FROM_PYPI = ("backtrader", "empyrical-reloaded", "holidays", "jinja2", "markupsafe", "rich", "tzdata")

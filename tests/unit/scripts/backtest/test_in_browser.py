@@ -9,6 +9,7 @@ LACKING = (
     "alpaca_trade_api",
     "boto3",
     "filelock",
+    "matplotlib",
     "multiprocessing.pool",
     "prophet",
     "requests",
@@ -31,7 +32,7 @@ def run(script: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": "function:.", "MPLBACKEND": "agg"},
+        env={"PYTHONPATH": "function:."},
         cwd=ROOT,
     )
 
