@@ -20,6 +20,7 @@ from trader.alpha import loader
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts, ForecastSpec
 from trader.model import Closes, Denial, Engine, Forecast
+from trader.prices.base import last_bar, last_usd
 from trader.progress import Progress, no_progress
 from trader.settings import Settings
 
@@ -230,7 +231,7 @@ def tasks(panel: Panel, options: Options, times: Sequence[datetime]) -> list[Tas
 def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes]) -> Forecasts:
     """Return forecasts that were made elsewhere. Raises OtherPricesError if one was not made from these closes."""
     for outcome in outcomes:
-        if isinstance(outcome, Forecast) and outcome.price_usd != closes[outcome.symbol].to_numpy()[-1]:
+        if isinstance(outcome, Forecast) and outcome.price_usd != last_usd(closes, outcome.symbol):
             raise OtherPricesError(f"the forecast of {outcome.symbol} for {outcome.time} was made from other prices")
     return Forecasts(
         forecasts=tuple(each for each in outcomes if isinstance(each, Forecast)),
@@ -269,7 +270,7 @@ class TableForecaster:
         progress: Progress = no_progress,  # noqa: ARG002 progress is reported in bars
     ) -> Forecasts:
         """Return the forecasts for the last bar of each series; see Forecaster."""
-        wanted = {symbol: series.index[-1].to_pydatetime() for symbol, series in closes.items()}
+        wanted = {symbol: last_bar(closes, symbol) for symbol in closes}
         if self._executor is not None and wanted:
             self._look_ahead(self._executor, self._blocks.of(max(wanted.values())))
         missing: dict[datetime, list[str]] = {}

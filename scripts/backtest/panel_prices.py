@@ -2,8 +2,10 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -40,6 +42,10 @@ class PanelPrices:
     def at(self, bar: datetime) -> None:
         """Set the current bar; later bars are never returned."""
         self._present = bar
+
+    def stay(self) -> Self:
+        """Return these prices at the current bar, at which they stay."""
+        return copy(self)
 
     def symbols(self, now: datetime) -> frozenset[str]:
         """Return the symbols that have had a price by `now`."""

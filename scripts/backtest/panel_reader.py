@@ -6,7 +6,7 @@ or if there is anything about it that may need a word: a jump, a note, or no pri
 """
 
 import math
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import datetime
 from typing import override
 
@@ -15,21 +15,25 @@ import pandas as pd
 
 from scripts.backtest.panel_prices import PanelPrices
 from trader.model import Closes
-from trader.prices.base import Bars, RankedCloses
+from trader.prices.base import Bars, KnownCloses, count_bars, last_bar, last_usd
 from trader.prices.reader import Prices
-from trader.prices.series import Series, to_ns
+from trader.prices.series import Series, last_bars, to_ns
 from trader.stages import universe
 
 
 class Ranks:
-    """The returns of all symbols of a panel at all bars, and where a symbol is plain: it has a history in one unit."""
+    """The returns of all symbols of a panel at all bars, and where a symbol is plain: it has a history in one unit.
+
+    Of a plain symbol, this also tells the last bar at a row, and how many bars there are up to it.
+    """
 
     def __init__(self, series: Mapping[str, Series], index: pd.DatetimeIndex, count: int, lookback_bars: int) -> None:
         """Compute returns over `lookback_bars`; a run sees the last `count` bars, `index` has the starts of all."""
         self.lookback_bars = lookback_bars
-        self._most = count
         self._column = {symbol: number for number, symbol in enumerate(series)}
+        self._prices_usd = [each.prices_usd for each in series.values()]
         self._times_ns = index.as_unit("ns").asi8
+        self._times: list[datetime] = index.to_pydatetime().tolist()
         shape = len(index), len(series)
         self._returns = np.full(shape, np.nan)
         is_there, self._is_plain = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -48,9 +52,20 @@ class Ranks:
         """Return the row of a bar."""
         return int(self._times_ns.searchsorted(to_ns(bar), side="right")) - 1
 
-    def count_bars(self, row: int, symbol: str) -> int:
-        """Return how many bars of a plain symbol a run sees at a row."""
-        return min(int(self._counts[row, self._column[symbol]]), self._most)
+    def count_bars(self, row: int, symbol: str, after: datetime | None = None) -> int:
+        """Return how many bars there are of a plain symbol up to a row, or of those that begin after a time."""
+        column = self._column[symbol]
+        before = -1 if after is None else min(self.row(after), row)
+        return int(self._counts[row, column]) - (int(self._counts[before, column]) if before >= 0 else 0)
+
+    def last_bar(self, row: int, symbol: str) -> datetime:
+        """Return the start of a plain symbol's last bar up to a row."""
+        return self._times[int(self._last[row, self._column[symbol]])]
+
+    def last_usd(self, row: int, symbol: str) -> float:
+        """Return a plain symbol's last close up to a row."""
+        column = self._column[symbol]
+        return float(self._prices_usd[column][self._counts[row, column] - 1])
 
     def take(self, row: int, symbols: Sequence[str], oldest_ns: int) -> tuple[list[bool], list[float]]:
         """Return, as of a row, which symbols are plain and have a last bar that is not older, and all their returns.
@@ -63,7 +78,7 @@ class Ranks:
         return (is_recent & self._is_plain[last, columns]).tolist(), self._returns[last, columns].tolist()
 
 
-class PanelCloses(RankedCloses):
+class PanelCloses(KnownCloses):
     """The usable closes at one bar, read when they are looked at."""
 
     def __init__(
@@ -74,20 +89,25 @@ class PanelCloses(RankedCloses):
         ranks: Ranks,
         row: int,
         read: Callable[[Sequence[str]], Mapping[str, Closes]],
+        count: int,
     ) -> None:
-        """Hold the closes of `symbols` at a row: `others` are read, `gains` are the returns of some that are not."""
+        """Hold the last `count` closes of `symbols` at a row.
+
+        `others` are read, `gains` are the returns of some that are not, and `read` reads any of them.
+        """
         self._symbols = dict.fromkeys(symbols)
         self._gains = gains
         self._others = others
         self._ranks = ranks
         self._row = row
         self._read = read
+        self._count = count
+        self._seen: dict[str, Closes] = {}
 
     @override
     def __getitem__(self, symbol: str) -> Closes:
-        if symbol not in self._symbols:
-            raise KeyError(symbol)
-        return self._read([symbol])[symbol]
+        self._require(symbol)
+        return self._look([symbol])[symbol]
 
     @override
     def __iter__(self) -> Iterator[str]:
@@ -103,7 +123,12 @@ class PanelCloses(RankedCloses):
 
     @override
     def items(self) -> ItemsView[str, Closes]:
-        return self._read(list(self._symbols)).items()
+        seen = self._look(list(self._symbols))
+        return {symbol: seen[symbol] for symbol in self._symbols}.items()
+
+    @override
+    def values(self) -> ValuesView[Closes]:
+        return dict(self.items()).values()
 
     @override
     def measure_returns(self, lookback_bars: int) -> dict[str, float]:
@@ -112,20 +137,47 @@ class PanelCloses(RankedCloses):
         return {symbol: found[symbol] for symbol in self._symbols if symbol in found}
 
     @override
-    def count_bars(self, symbol: str) -> int:
+    def count_bars(self, symbol: str, after: datetime | None = None) -> int:
+        self._require(symbol)
+        if symbol in self._others:
+            return min(count_bars(self._others, symbol, after), self._count)
+        return min(self._ranks.count_bars(self._row, symbol, after), self._count)
+
+    @override
+    def last_bar(self, symbol: str) -> datetime:
+        self._require(symbol)
+        return last_bar(self._others, symbol) if symbol in self._others else self._ranks.last_bar(self._row, symbol)
+
+    @override
+    def last_usd(self, symbol: str) -> float:
+        self._require(symbol)
+        return last_usd(self._others, symbol) if symbol in self._others else self._ranks.last_usd(self._row, symbol)
+
+    @override
+    def keep_last(self, count: int) -> "PanelCloses":
+        parts = self._gains, self._others, self._ranks, self._row, self._read
+        return PanelCloses(list(self._symbols), *parts, min(count, self._count))
+
+    def _require(self, symbol: str) -> None:
         if symbol not in self._symbols:
             raise KeyError(symbol)
-        if symbol in self._others:
-            return len(self._others[symbol])
-        return self._ranks.count_bars(self._row, symbol)
+
+    def _look(self, symbols: Sequence[str]) -> Mapping[str, Closes]:
+        """Return the closes that were looked at so far, those of `symbols` among them."""
+        if new := [symbol for symbol in symbols if symbol not in self._seen]:
+            self._seen |= {symbol: last_bars(each, self._count) for symbol, each in self._read(new).items()}
+        return self._seen
 
 
 class PanelReader(Prices):
     """The bot's reader of the prices of a backtest's panel at one bar; see Prices."""
 
     def __init__(self, prices: PanelPrices, ranks: Ranks, *, now: datetime, count: int, max_age_s: float) -> None:
-        """Read `prices` at their present bar, as Prices does that needs closes only; `ranks` are of the same prices."""
-        super().__init__([prices], now=now, count=count, max_age_s=max_age_s)
+        """Read `prices` at their present bar, as Prices does that needs closes only; `ranks` are of the same prices.
+
+        Closes that are looked at later end at this bar, too.
+        """
+        super().__init__([prices.stay()], now=now, count=count, max_age_s=max_age_s)
         self._ranks = ranks
         self._row = ranks.row(min(now, prices.present))
         self._oldest_ns = to_ns(now) - round(max_age_s * 1e9)
@@ -142,7 +194,7 @@ class PanelReader(Prices):
             for symbol, plain, gain in zip(wanted, is_plain, returns, strict=True)
             if plain and not math.isnan(gain)
         }
-        closes = PanelCloses(usable, gains, others.closes, self._ranks, self._row, self._read)
+        closes = PanelCloses(usable, gains, others.closes, self._ranks, self._row, self._read, self._count)
         return Bars(closes=closes, denials=others.denials)
 
     def _read(self, symbols: Sequence[str]) -> Mapping[str, Closes]:

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+import pandas as pd
+
 from trader.model import BARS_PER_SESSION, Closes, Denial, Ohlv
-from trader.prices.series import Series
+from trader.prices.series import Series, last_bars
 from trader.progress import Progress
 
 
@@ -66,16 +68,62 @@ class PriceSource(Protocol):
         """Return what a reader should know about the source as a whole: what was done to a file's rows."""
 
 
-class RankedCloses(Mapping[str, Closes]):
-    """Closes by symbol whose returns are known, so that none of them has to be looked at to rank them."""
+class KnownCloses(Mapping[str, Closes]):
+    """Closes by symbol that are read when they are looked at: what most symbols are asked for is known without a look.
+
+    All methods but `measure_returns` and `keep_last` raise KeyError if there are no closes of a symbol.
+    """
 
     @abstractmethod
     def measure_returns(self, lookback_bars: int) -> dict[str, float]:
         """Return what trader.stages.universe.returns would of these closes."""
 
     @abstractmethod
-    def count_bars(self, symbol: str) -> int:
-        """Return the number of a symbol's closes. Raises KeyError if there are none."""
+    def count_bars(self, symbol: str, after: datetime | None = None) -> int:
+        """Return the number of a symbol's closes, or of those whose bars begin after a time."""
+
+    @abstractmethod
+    def last_bar(self, symbol: str) -> datetime:
+        """Return the start of a symbol's last bar."""
+
+    @abstractmethod
+    def last_usd(self, symbol: str) -> float:
+        """Return a symbol's last close."""
+
+    @abstractmethod
+    def keep_last(self, count: int) -> "KnownCloses":
+        """Return the last `count` closes of each symbol."""
+
+
+def count_bars(closes: Mapping[str, Closes], symbol: str, after: datetime | None = None) -> int:
+    """Return the number of a symbol's closes, or of those whose bars begin after a time; they are in order.
+
+    Raises KeyError if there are none.
+    """
+    if isinstance(closes, KnownCloses):
+        return closes.count_bars(symbol, after)
+    index = closes[symbol].index
+    return len(index) - (0 if after is None else int(index.searchsorted(pd.Timestamp(after), side="right")))
+
+
+def last_bar(closes: Mapping[str, Closes], symbol: str) -> datetime:
+    """Return the start of a symbol's last bar. Raises KeyError if there is none."""
+    if isinstance(closes, KnownCloses):
+        return closes.last_bar(symbol)
+    bar: datetime = closes[symbol].index[-1].to_pydatetime()
+    return bar
+
+
+def last_usd(closes: Mapping[str, Closes], symbol: str) -> float:
+    """Return a symbol's last close. Raises KeyError if there is none."""
+    return closes.last_usd(symbol) if isinstance(closes, KnownCloses) else float(closes[symbol].to_numpy()[-1])
+
+
+def keep_last(closes: Mapping[str, Closes], count: int) -> Mapping[str, Closes]:
+    """Return the last `count` closes of each symbol, or all of them if there are fewer."""
+    if isinstance(closes, KnownCloses):
+        return closes.keep_last(count)
+    return {symbol: last_bars(each, count) for symbol, each in closes.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,9 +37,8 @@ from trader.model import (
     Sizing,
     round_to_tick,
 )
-from trader.prices.base import Coverage
+from trader.prices.base import Coverage, count_bars, keep_last, last_usd
 from trader.prices.reader import Prices
-from trader.prices.series import last_bars
 from trader.progress import Progress, no_progress
 from trader.reading import Begin, Reading, in_turn
 from trader.settings import Settings
@@ -343,7 +342,7 @@ def observe(
         positions=positions,
         open_orders=open_orders,
         ranking=ranking,
-        closes={symbol: last_bars(closes, run.settings.history_bars) for symbol, closes in bars.closes.items()},
+        closes=keep_last(bars.closes, run.settings.history_bars),
         ohlv={symbol: rest[-run.settings.history_bars :] for symbol, rest in bars.ohlv.items()},
         denials=tuple(
             {each.symbol: each for each in (*unranked, *bars.denials) if each.symbol not in bars.closes}.values()
@@ -482,7 +481,7 @@ def rank(services: RunServices, run: Run) -> tuple[dict[str, float], tuple[Denia
     if ranking and len(ranking) >= COMPLETE_FRACTION * len(symbols):
         services.journal.save_ranking(basis, ranking)
     needs = settings.universe_lookback_bars + 1
-    counts = {symbol: universe.count_bars(bars.closes, symbol) for symbol in bars.closes if symbol not in ranking}
+    counts = {symbol: count_bars(bars.closes, symbol) for symbol in bars.closes if symbol not in ranking}
     short = tuple(
         Denial(
             symbol=symbol,
@@ -509,17 +508,16 @@ def _add_guess(denial: Denial) -> Denial:
 def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, settings: Settings) -> Decision:
     """Derive insights, targets and planned orders within the limits. Pure: equal arguments give an equal decision."""
     positions = observation.positions
-    on_order = {order.symbol for order in observation.open_orders} & observation.closes.keys()
-    prices_usd = {symbol: float(observation.closes[symbol].to_numpy()[-1]) for symbol in on_order}
+    closes = observation.closes
+    on_order = {order.symbol for order in observation.open_orders if order.side is Side.BUY} & closes.keys()
+    prices_usd = {symbol: last_usd(closes, symbol) for symbol in on_order}
     account = portfolio.subtract_reserved(observation.account, observation.open_orders, prices_usd)
     pending = {order.symbol for order in observation.open_orders if not order.is_leg}
-    unshown = tuple(find_short(observation.closes, alpha)) if alpha.forecast_spec is None else ()
+    unshown = tuple(find_short(closes, alpha)) if alpha.forecast_spec is None else ()
     short = {each.symbol for each in unshown}
     view = View(
         slot=observation.slot,
-        closes={symbol: closes for symbol, closes in observation.closes.items() if symbol not in short}
-        if short
-        else observation.closes,
+        closes={symbol: each for symbol, each in closes.items() if symbol not in short} if short else closes,
         forecasts={forecast.symbol: forecast for forecast in forecasts.forecasts},
         positions=positions,
         bought_at=observation.bought_at,
@@ -529,14 +527,14 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     shares = alpha.facts.shares_per_order
     ups = {each.symbol for each in insights if each.direction is Direction.UP}
     bars_since_stop = {
-        symbol: _count_after(observation.closes[symbol], moment)
+        symbol: count_bars(closes, symbol, after=moment)
         for symbol, moment in observation.stopped_at.items()
-        if symbol in ups and symbol in observation.closes
+        if symbol in ups and symbol in closes
     }
     without_cash = pending
     while True:
         targets = portfolio.targets(
-            insights, observation.closes, account, positions, without_cash, settings, shares_per_order=shares
+            insights, closes, account, positions, without_cash, settings, shares_per_order=shares
         )
         allowed, refused = risk.limit(
             targets,
@@ -562,17 +560,12 @@ def decide(observation: Observation, forecasts: Forecasts, alpha: AlphaModel, se
     )
 
 
-def _count_after(closes: Closes, moment: datetime) -> int:
-    """Return how many bars begin after a time; they are in order."""
-    return len(closes) - int(closes.index.searchsorted(moment, side="right"))
-
-
 def find_short(closes: Mapping[str, Closes], alpha: AlphaModel) -> Iterator[Denial]:
     """Yield a denial for each symbol with fewer bars than a rule without a forecast needs."""
     needs = alpha.facts.min_bars
-    for symbol, series in closes.items():
-        if len(series) < needs:
-            detail = f"{len(series)} bars; SIGNAL={alpha.facts.name} needs {needs}"
+    for symbol in closes:
+        if (count := count_bars(closes, symbol)) < needs:
+            detail = f"{count} bars; SIGNAL={alpha.facts.name} needs {needs}"
             yield Denial(symbol=symbol, code=Code.NO_PRICE_DATA, detail=detail)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from trader.model import NEW_YORK, Closes, Code, Denial
-from trader.prices.base import Coverage, RankedCloses
+from trader.prices.base import Coverage, KnownCloses
 
 CONSTITUENTS = Path(__file__).parents[1] / "data" / "constituents.csv"
 
@@ -44,18 +44,13 @@ def candidates(
 
 def returns(closes: Mapping[str, Closes], lookback_bars: int) -> dict[str, float]:
     """Return the gain over the last `lookback_bars` bars, as a fraction, of each symbol with enough bars."""
-    if isinstance(closes, RankedCloses):
+    if isinstance(closes, KnownCloses):
         return closes.measure_returns(lookback_bars)
     return {
         symbol: float(prices_usd[-1] / prices_usd[-1 - lookback_bars] - 1)
         for symbol, prices_usd in ((symbol, series.to_numpy()) for symbol, series in closes.items())
         if len(prices_usd) > lookback_bars
     }
-
-
-def count_bars(closes: Mapping[str, Closes], symbol: str) -> int:
-    """Return the number of a symbol's closes. Raises KeyError if there are none."""
-    return closes.count_bars(symbol) if isinstance(closes, RankedCloses) else len(closes[symbol])
 
 
 def top_performers(ranking: Mapping[str, float], size: int) -> tuple[str, ...]:

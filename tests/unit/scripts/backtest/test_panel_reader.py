@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,7 @@ from scripts.backtest.panel_prices import PanelPrices
 from scripts.backtest.panel_reader import PanelReader, Ranks
 from tests.backtest_results import panel
 from trader.model import NEW_YORK, Closes
-from trader.prices.base import Bars
+from trader.prices.base import Bars, count_bars, keep_last, last_bar, last_usd
 from trader.prices.reader import Prices
 from trader.schedule.slot import slot_of
 from trader.stages import universe
@@ -48,8 +50,15 @@ def readers(prices: Panel, bar: datetime) -> tuple[Prices, Prices]:
 def see(bars: Bars) -> tuple[object, ...]:
     ranking = universe.returns(bars.closes, LOOKBACK)
     closes = {symbol: (list(each.index), each.tolist()) for symbol, each in bars.closes.items()}
-    counts = [universe.count_bars(bars.closes, symbol) for symbol in bars.closes]
-    return ranking, list(ranking), closes, counts, bars.denials, list(bars.closes)
+    found = [list_known(bars.closes), list_known(keep_last(bars.closes, COUNT - 2))]
+    return ranking, list(ranking), closes, found, bars.denials, list(bars.closes)
+
+
+def list_known(closes: Mapping[str, Closes]) -> list[tuple[object, ...]]:
+    """Return what can be known of closes without a look at them, and then the closes."""
+    counts = [[count_bars(closes, symbol, time) for time in TIMES] for symbol in closes]
+    known = [(each, count_bars(closes, each), last_bar(closes, each), last_usd(closes, each)) for each in closes]
+    return [(*each, count, closes[each[0]].tolist()) for each, count in zip(known, counts, strict=True)]
 
 
 def assert_same(prices: Panel) -> None:
@@ -61,6 +70,9 @@ def assert_same(prices: Panel) -> None:
 
 
 CALM = [100 + (bar * 7 % 5) / 10 for bar in range(40)]
+
+
+TIMES = [datetime(2021, 7, day, 4, minute, tzinfo=UTC) for day, minute in ((1, 0), (20, 0), (21, 1), (30, 0))]
 
 
 def with_gap(begin: int, end: int) -> list[float]:
@@ -100,17 +112,66 @@ def test_any_prices_are_seen_as_the_bot_sees_them(columns: list[list[float]]) ->
     assert_same(made({f"S{number}": column for number, column in enumerate(columns)} | {"PLAIN": CALM[:24]}))
 
 
-def test_candidates_are_ranked_without_reading_their_closes(monkeypatch: pytest.MonkeyPatch) -> None:
-    prices = made({"A": CALM, "B": with_gap(0, 5)})
-    read: list[str] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the list of the symbols whose closes are read."""
+    symbols: list[str] = []
+    real = PanelPrices.read
 
-    def note(_: PanelPrices, symbols: Sequence[str], *more: object) -> Mapping[str, Closes]:
-        read.extend(symbols)
-        return {}
+    def note(prices: PanelPrices, wanted: Sequence[str], *more: Any) -> Mapping[str, object]:
+        symbols.extend(wanted)
+        return real(prices, wanted, *more)
 
     monkeypatch.setattr(PanelPrices, "read", note)
+    return symbols
+
+
+def test_candidates_are_ranked_without_reading_their_closes(read: list[str]) -> None:
+    prices = made({"A": CALM, "B": with_gap(0, 5)})
     _, ranked = readers(prices, prices.close.index[-1].to_pydatetime())
     assert (list(universe.returns(ranked.bars(["A", "B"]).closes, LOOKBACK)), read) == (["A", "B"], [])
+
+
+def test_closes_are_read_once_when_they_are_looked_at(read: list[str]) -> None:
+    _, ranked = readers(whole := made({"A": CALM, "B": with_gap(0, 5)}), whole.close.index[-1].to_pydatetime())
+    closes = keep_last(ranked.bars(["A", "B"]).closes, 3)
+    assert [(last_usd(closes, each), count_bars(closes, each)) for each in closes] == [(CALM[-1], 3)] * 2
+    assert read == []
+    assert closes["B"] is closes["B"]
+    assert (closes["B"].tolist(), read) == (CALM[-3:], ["B"])
+    assert [id(each) for each in closes.values()] == [id(each) for _, each in closes.items()]
+    assert (closes["B"].tolist(), read) == (CALM[-3:], ["B", "A"])
+
+
+def test_closes_end_at_their_bar_whenever_they_are_looked_at() -> None:
+    whole = made({"A": CALM})
+    early, late = (whole.close.index[each].to_pydatetime() for each in (20, 21))
+    series = judge(whole, "1d").series
+    source = PanelPrices(whole, series)
+    source.at(early)
+    ranks = Ranks(series, pd.DatetimeIndex(whole.close.index), COUNT, LOOKBACK)
+    ranked = PanelReader(source, ranks, now=slot_of(late, "1d"), count=COUNT, max_age_s=MAX_AGE_S)
+    closes = ranked.bars(["A"]).closes
+    source.at(late)
+    assert (closes["A"].index[-1], last_bar(closes, "A")) == (early, early)
+
+
+def test_closes_cannot_be_written_to() -> None:
+    whole = made({"A": CALM})
+    _, ranked = readers(whole, whole.close.index[-1].to_pydatetime())
+    closes = ranked.bars(["A"]).closes
+    with pytest.raises(ValueError, match="read-only"):
+        closes["A"].to_numpy()[-1] = 0.0
+    closes["A"].iloc[-1] = 0.0  # a copy of its own
+    assert (whole.close["A"].iloc[-1], last_usd(closes, "A")) == (CALM[-1], CALM[-1])
+
+
+def test_what_is_not_there_cannot_be_known() -> None:
+    _, ranked = readers(whole := made({"A": CALM}), whole.close.index[-1].to_pydatetime())
+    closes = ranked.bars(["A"]).closes
+    for look in (closes.__getitem__, *(partial(each, closes) for each in (count_bars, last_bar, last_usd))):
+        with pytest.raises(KeyError):
+            look("B")
 
 
 def test_a_later_bar_changes_nothing() -> None:
