@@ -24,7 +24,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
-from itertools import islice
 from typing import Any
 
 import backtrader as bt
@@ -77,13 +76,18 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
     """Backtrader's broker with the changes listed above.
 
     `has_ohlc` says whether opening prices are known, and `has_days_of_bars` whether a day has several bars.
-    `decided_at` is the bar of the bot's last decision, as a number. `changes` counts what may have changed the orders
-    that are open, but for new ones, which are the last in `pending`.
+    `decided_at` is the bar of the bot's last decision, as a number. `changes` counts what may have changed any order
+    that is open; `canceled` has the numbers of those that were canceled since somebody cleared it.
     """
 
     params = (("has_ohlc", True), ("has_days_of_bars", False))
     decided_at = 0.0
     changes = 0
+
+    def init(self) -> None:
+        """Begin without orders."""
+        super().init()
+        self.canceled: list[int] = []
 
     @classmethod
     def of(cls, options: Options, *, has_ohlc: bool) -> "Exchange":
@@ -128,9 +132,15 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
 
     def cancel(self, order: Any, bracket: bool = False) -> bool:  # noqa: ANN401 Backtrader's order
         """Cancel an order and, unless it is told that they are being canceled, the others of its bracket."""
-        self.changes += 1
+        self.canceled.append(order.ref)
         is_canceled: bool = super().cancel(order, bracket)
         return is_canceled
+
+    def _ocoize(self, order: Any, oco: Any) -> None:  # noqa: ANN401 Backtrader's order
+        """Do nothing: orders cancel each other by their bracket only, and this would search all that are pending."""
+
+    def _ococheck(self, order: Any) -> None:  # noqa: ANN401 Backtrader's order
+        """Do nothing, see above."""
 
     def _is_out_of_reach(self, order: Any) -> bool:  # noqa: ANN401 Backtrader's order
         """Check whether no price of a bar fills a stop or a limit; both are sales."""
@@ -188,6 +198,20 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         return any(leg.exectype == bt.Order.Limit and open_usd >= leg.created.price for leg in legs)
 
 
+def _describe_stop(symbol: str, time: datetime) -> Order:
+    """Return a stop that was filled in a bar, as an order without a quantity of its own."""
+    return Order(
+        client_order_id=f"stop-of-{symbol}",
+        symbol=symbol,
+        side=Side.SELL,
+        quantity=0.0,
+        price_usd=0.0,
+        type=OrderType.STOP,
+        status=OrderStatus.FILLED,
+        filled_at=time,
+    )
+
+
 def _has_new_bar(order: Any) -> bool:  # noqa: ANN401 Backtrader's order
     """Check whether the symbol's current bar is later than the one at whose close the order was placed."""
     is_new: bool = order.data.datetime[0] > order.created.dt
@@ -198,6 +222,7 @@ def _has_new_bar(order: Any) -> bool:  # noqa: ANN401 Backtrader's order
 class _Sent:
     """An order of the bot, and Backtrader's order for it."""
 
+    number: int  # from 1
     order: Order
     own: Any  # Backtrader's order
 
@@ -215,15 +240,16 @@ class BacktraderBroker:
         self._held: dict[str, float] = {}  # in the order of the last change, as in the embedded broker
         self._now: datetime | None = None
         self._restated: dict[str, tuple[int, float]] = {}  # after how many bars, and that bar's close in the new unit
-        self._stopped_at: dict[str, datetime] = {}  # the start of the bar in which a stop was last filled
+        self._history: dict[str, dict[str, None]] = {}  # by symbol, the names of the orders that orders_of returns
+        self._last_stop: dict[str, Order] = {}  # the last one that was filled, without a quantity of its own
         self._filled_at: dict[str, datetime] = {}  # the start of the bar in which an order was filled, by its id
         self._last_equity_usd = options.cash_usd
         self._ended: dict[str, Order | None] = {}  # orders that do not change any more, once they have been asked for
         self._own: dict[str, Any] = {}  # Backtrader's orders by order id
-        self._open: list[OpenOrder] = []  # as of so many changes, and of so many pending orders
-        self._open_as_of = (-1, 0)
+        self._open: dict[int, OpenOrder] = {}  # by Backtrader's number, as of so many changes
+        self._open_as_of = -1
         self._shown: dict[int, tuple[object, OpenOrder]] = {}  # by Backtrader's number, with what may change of it
-        self._positions: Mapping[str, Position] | None = None  # None if they have to be read
+        self._positions: dict[str, Position] | None = None  # None if they have to be read
         self.fills: list[Fill] = []
         self.refusals: list[Refusal] = []
 
@@ -262,7 +288,7 @@ class BacktraderBroker:
             if kind == MARKET:
                 self._filled_at[name] = executed or time
             if kind == STOP_LOSS:
-                self._stopped_at[order.symbol] = time
+                self._last_stop[order.symbol] = _describe_stop(order.symbol, time)
             self._positions = None
             self._held.pop(order.symbol, None)
             if size := self._strategy.broker.getposition(self._feeds[order.symbol]).size:
@@ -275,6 +301,14 @@ class BacktraderBroker:
             self._own.pop(own.info["order_id"], None)
             if not is_leg:
                 self._ended[name] = None
+            if order.symbol not in self._held:
+                self._forget(order.symbol)
+
+    def _forget(self, symbol: str) -> None:
+        """Leave a round trip that is over out of a symbol's history, but for stops: of those, the bot asks the last."""
+        names = self._history[symbol]
+        for name in [each for each in names if "-stop" not in each and not self._sent[each].own.alive()]:
+            del names[name]
 
     def end_of_bar(self, time: datetime) -> None:
         """Cancel market orders that no bar has filled: they are day orders, as at Alpaca."""
@@ -371,7 +405,7 @@ class BacktraderBroker:
         """Return every position, valued at its last close."""
         open_orders = self._read_open()
         if self._positions is None:
-            reserved = {each.symbol for each in open_orders if each.is_leg}
+            reserved = {each.symbol for each in open_orders.values() if each.is_leg}
             self._positions = {
                 symbol: Position(
                     symbol=symbol,
@@ -386,24 +420,38 @@ class BacktraderBroker:
 
     def open_orders(self) -> tuple[OpenOrder, ...]:
         """Return the orders waiting to be filled, and the bracket legs that protect positions."""
-        return tuple(self._read_open())
+        return tuple(self._read_open().values())
 
-    def _read_open(self) -> Sequence[OpenOrder]:
-        """Return the open orders: what is known of them already, unless something has changed, and the new ones.
+    def _read_open(self) -> Mapping[int, OpenOrder]:
+        """Return the open orders by Backtrader's number; within a bar, only what is placed or canceled changes them.
 
         The bot asks before each of its orders, and there may be a thousand legs.
         """
         exchange = self._strategy.broker
-        changes, count = self._open_as_of
-        if changes != exchange.changes:
-            count, self._open, self._positions = 0, [], None
-        for own in islice(exchange.pending, count, None):
-            if own.active():  # legs become active when their buy is filled
-                self._open.append(shown := self._show(own))
-                if shown.is_leg:  # it reserves shares
-                    self._positions = None
-        self._open_as_of = exchange.changes, len(exchange.pending)
+        if self._open_as_of != exchange.changes:
+            self._open, self._positions, self._open_as_of = {}, None, exchange.changes
+            for own in exchange.pending:
+                self._note_open(own)
+        for number in exchange.canceled:
+            if (gone := self._open.pop(number, None)) and gone.is_leg:
+                self._free(gone.symbol)
+        exchange.canceled.clear()
         return self._open
+
+    def _note_open(self, own: Any) -> None:  # noqa: ANN401 Backtrader's order
+        """Note an open order; legs become active when their buy is filled."""
+        if own.active():
+            self._open[own.ref] = shown = self._show(own)
+            if shown.is_leg:  # it reserves shares
+                self._positions = None
+
+    def _free(self, symbol: str) -> None:
+        """Note that a leg does not reserve the shares of a symbol any more."""
+        if not self._positions or symbol not in self._positions:
+            return
+        if not any(each.is_leg and each.symbol == symbol for each in self._open.values()):
+            position = self._positions[symbol]
+            self._positions[symbol] = replace(position, available=position.quantity)
 
     def _show(self, own: Any) -> OpenOrder:  # noqa: ANN401 Backtrader's order
         """Return an open order as the bot sees it."""
@@ -442,25 +490,11 @@ class BacktraderBroker:
         return (own for own in self._strategy.broker.get_orders_open() if own.active() and own.info["kind"] != MARKET)
 
     def orders_of(self, symbols: Sequence[str]) -> tuple[Order, ...]:
-        """Return the orders of the bot for these symbols, newest first, and the last stop that was filled."""
-        wanted = set(symbols)
-        sent = [name for name, each in reversed(self._sent.items()) if each.order.symbol in wanted]
-        return (*self._last_stops(symbols), *(self._describe_order(name) for name in sent))
-
-    def _last_stops(self, symbols: Sequence[str]) -> Iterator[Order]:
-        """Yield, as a filled order without a quantity of its own, the last stop of each symbol."""
-        for symbol in symbols:
-            if symbol in self._stopped_at:
-                yield Order(
-                    client_order_id=f"stop-of-{symbol}",
-                    symbol=symbol,
-                    side=Side.SELL,
-                    quantity=0.0,
-                    price_usd=0.0,
-                    type=OrderType.STOP,
-                    status=OrderStatus.FILLED,
-                    filled_at=self._stopped_at[symbol],
-                )
+        """Return the bot's orders for these symbols since each was last not held, newest first, and its last stop."""
+        names = [name for symbol in set(symbols) for name in self._history.get(symbol, ())]
+        sent = sorted(names, key=lambda name: -self._sent[name].number)
+        stops = [self._last_stop[symbol] for symbol in symbols if symbol in self._last_stop]
+        return (*stops, *(self._describe_order(name) for name in sent))
 
     def refresh(self, orders: Sequence[Order]) -> tuple[Order, ...]:
         """Return these orders as they are now."""
@@ -477,9 +511,11 @@ class BacktraderBroker:
         """Place the order with Backtrader, including its bracket."""
         if order.client_order_id in self._sent:
             raise OrderRejectedError(f"client order id {order.client_order_id} is taken")
-        if order.side is Side.SELL and any(each.is_leg and each.symbol == order.symbol for each in self._read_open()):
+        open_orders = self._read_open().values()
+        if order.side is Side.SELL and any(each.is_leg and each.symbol == order.symbol for each in open_orders):
             raise SharesReservedError("insufficient quantity available: its bracket holds the shares")
-        self._sent[order.client_order_id] = self._place(order)
+        self._sent[order.client_order_id] = sent = self._place(order)
+        self._note_open(sent.own)
         return self._describe_order(order.client_order_id)
 
     def find(self, order: Order) -> Order | None:
@@ -533,10 +569,10 @@ class BacktraderBroker:
         if order.type is OrderType.STOP:
             stop = {"exectype": bt.Order.Stop, "price": order.stop_loss_usd}
             own = self._strategy.sell(data=feed, size=order.quantity, **stop, **info(STOP_LOSS, order.stop_loss_usd))
-            return self._note(order, own)
+            return self._note(number, order, own)
         if order.side is Side.SELL:
             own = self._strategy.sell(data=feed, size=order.quantity, **info(MARKET, order.price_usd))
-            return self._note(order, own)
+            return self._note(number, order, own)
         legs = {STOP_LOSS: (bt.Order.Stop, order.stop_loss_usd), TAKE_PROFIT: (bt.Order.Limit, order.take_profit_usd)}
         given = {kind: leg for kind, leg in legs.items() if leg[1] is not None}
         own = self._strategy.buy(data=feed, size=order.quantity, transmit=not given, **info(MARKET, order.price_usd))
@@ -551,11 +587,12 @@ class BacktraderBroker:
                 **info(kind, price_usd),
             )
             self._own[leg.info["order_id"]] = leg
-        return self._note(order, own)
+        return self._note(number, order, own)
 
-    def _note(self, order: Order, own: Any) -> _Sent:  # noqa: ANN401 Backtrader's order
+    def _note(self, number: int, order: Order, own: Any) -> _Sent:  # noqa: ANN401 Backtrader's order
         self._own[own.info["order_id"]] = own
-        return _Sent(order, own)
+        self._history.setdefault(order.symbol, {})[order.client_order_id] = None
+        return _Sent(number, order, own)
 
     def _describe_order(self, client_order_id: str) -> Order:
         if ended := self._ended.get(client_order_id):

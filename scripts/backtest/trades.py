@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -181,8 +181,7 @@ def _close_lots(sale: _Sale, held: deque[_Lot], calendar: pd.Index) -> Iterator[
 def _last(entry: Fill, result: Result) -> _Exit:
     """Value open shares at the last close up to the last bar, as the account does, without the cost of a sale."""
     end = result.bars[-1].time
-    panel = replace(result.panel, close=result.panel.close[[entry.symbol]])
-    closes = judge(panel, result.options.bar_interval).visible[entry.symbol].loc[:end].dropna()
+    closes = judge(result.panel, result.options.bar_interval).visible[entry.symbol].loc[:end].dropna()
     price_usd = float(closes.iloc[-1]) if len(closes) else entry.price_usd
     return _Exit(None, price_usd, ExitKind.OPEN, STILL_OPEN, 0.0, end)
 

@@ -146,10 +146,14 @@ def _find_bare(run: Run, holdings: Holdings) -> Mapping[str, Position]:
     """Return the holdings without a stop for all their shares, and name those that cannot be read."""
     for symbol, words in holdings.fault.faults.items() if holdings.fault else ():
         run.unprotected[symbol] = Unprotected(symbol=symbol, reason=f"it cannot be read: {words}", is_ours=True)
+    orders: dict[str, list[OpenOrder]] = {}
+    for order in holdings.open_orders:
+        orders.setdefault(order.symbol, []).append(order)
     return {
         symbol: position
         for symbol, position in holdings.positions.items()
-        if position.quantity and not _is_covered(position, _count_stopped(position, holdings.open_orders, run.settings))
+        if position.quantity
+        and not _is_covered(position, _count_stopped(position, orders.get(symbol, ()), run.settings))
     }
 
 
