@@ -8,6 +8,7 @@ import gc
 import logging
 import math
 import time
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -331,7 +332,8 @@ class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
 class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
     """The data feed of one symbol: `rows` of Backtrader's time, open, high, low and close, which it loads all at once.
 
-    Backtrader would read one row after another, and fill in the last prices anew at each bar.
+    Backtrader would read one row after another, and fill in the last prices anew at each bar. It only reads the lines,
+    so those of the same values are in the same memory: with closes only, all prices.
     """
 
     params = (("rows", ()),)
@@ -340,20 +342,21 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
         """Fill the lines with all rows."""
         rows, self.p.rows = np.asarray(self.p.rows, np.float64).reshape(-1, 5), ()
         lines, zeros = self.lines, np.zeros(len(rows))
+        arrays: dict[bytes, array[float]] = {}
         for line, values in zip(
             (lines.datetime, lines.open, lines.high, lines.low, lines.close, lines.volume, lines.openinterest),
             (*rows.T, zeros, zeros),
             strict=True,
         ):
-            line.array.frombytes(values.tobytes())
+            data = values.tobytes()
+            line.array = arrays.setdefault(data, array("d", data))
         self.home()
-        self._times = [*rows[:, 0].tolist(), math.inf]
+        self._times: array[float] = lines.datetime.array
         self._row = 0
 
     def advance_peek(self) -> float:
         """Return the time of the next row; infinity if there is none."""
-        time: float = self._times[self._row]
-        return time
+        return self._times[self._row] if self._row < len(self._times) else math.inf
 
     def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: ANN401, ARG002 Backtrader's own
         """Go to the next row."""

@@ -240,9 +240,10 @@ def collect(outcomes: Sequence[Forecast | Denial], closes: Mapping[str, Closes])
 
 
 class TableForecaster:
-    """A Forecaster that looks forecasts up in a table, and computes missing ones.
+    """A Forecaster that takes forecasts from a table, and computes missing ones.
 
-    With an executor, blocks are computed there in advance; without one, each forecast is computed when requested.
+    With an executor, blocks are computed there in advance; without one, each forecast is computed when requested. The
+    table forgets a forecast that was taken: it is asked for once, and there are a million in ten years of an index.
     """
 
     def __init__(
@@ -289,7 +290,7 @@ class TableForecaster:
     def _take(self, each: tuple[str, datetime]) -> Forecast | Denial:
         if future := self._futures.get(each):
             self._learn(future.result())
-        return self._table[each]
+        return self._table.pop(each)
 
     def _learn(self, computed: Table) -> None:
         """Add new forecasts; existing ones are kept."""
