@@ -1,5 +1,6 @@
 """The members of the index in a backtest: which symbols are candidates at a bar, and how many had no price."""
 
+from collections import Counter
 from datetime import date
 
 import numpy as np
@@ -38,19 +39,19 @@ def measure(result: Result) -> Json | None:
         return None
     is_priced = result.panel.close.reindex(pd.DatetimeIndex(bars)).notna()
     by_day = is_priced.groupby(_days(pd.DatetimeIndex(bars))).any()
-    days: dict[str, int] = {}
-    priced: dict[str, int] = {}
+    symbols = np.array([str(symbol) for symbol in by_day.columns], dtype=object)
+    days: Counter[str] = Counter()
+    priced: Counter[str] = Counter()
     for day, row in zip(by_day.index, by_day.to_numpy(), strict=True):
-        known = {str(symbol) for symbol in by_day.columns[row]}
-        for symbol in members.on(day):
-            days[symbol] = days.get(symbol, 0) + 1
-            priced[symbol] = priced.get(symbol, 0) + (symbol in known)
-    total = sum(days.values())
+        present = members.on(day)
+        days.update(present)
+        priced.update(set(symbols[row]).intersection(present))
+    total = days.total()
     return {
         "members": len(days),
         "unpriced_symbols": sorted(symbol for symbol in days if not priced[symbol]),
         "member_days": total,
-        "unpriced_fraction": 1 - sum(priced.values()) / total,
+        "unpriced_fraction": 1 - priced.total() / total,
     }
 
 

@@ -5,6 +5,7 @@ A symbol is the one by which its company goes today, so that a price source know
 
 import csv
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
@@ -50,7 +51,20 @@ class Members:
         """Return the members on a day, in alphabetical order. Raises EventError if they are not known."""
         if day < self.first_day:
             raise EventError(self.explain_lack(day))
-        return tuple(stay.symbol for stay in self.stays if stay.covers(day))
+        since = bisect_right(self._changes, day)
+        if since not in self._by_change:
+            self._by_change[since] = tuple(stay.symbol for stay in self.stays if stay.covers(day))
+        return self._by_change[since]
+
+    @cached_property
+    def _changes(self) -> list[date]:
+        """The days on which a company joins or leaves."""
+        return sorted({day for stay in self.stays for day in (stay.joined, stay.left) if day})
+
+    @cached_property
+    def _by_change(self) -> dict[int, tuple[str, ...]]:
+        """The members by the number of changes until a day, as far as they were asked for: they are few."""
+        return {}
 
     def between(self, first: date, last: date) -> tuple[str, ...]:
         """Return the symbols that are members on any day from `first` to `last`, in alphabetical order."""
