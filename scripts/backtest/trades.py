@@ -1,8 +1,9 @@
 """Round trips: fills matched into trades with an entry, an exit and a profit or loss."""
 
 import math
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -102,7 +103,7 @@ def trades(result: Result) -> tuple[Trade, ...]:
     not go short, so the fills would be wrong.
     """
     lots: dict[str, deque[_Lot]] = {}
-    calendar = by_day(result).panel.close.index
+    calendar = pd.DatetimeIndex(by_day(result).panel.close.index).to_pydatetime().tolist()
     orders = {each.client_order_id: each for bar in result.bars for each in bar.outcomes if isinstance(each, Order)}
     found: list[Trade] = []
     for event in _events(result):
@@ -163,7 +164,7 @@ def _sale(fill: Fill) -> _Sale:
     )
 
 
-def _close_lots(sale: _Sale, held: deque[_Lot], calendar: pd.Index) -> Iterator[Trade]:
+def _close_lots(sale: _Sale, held: deque[_Lot], calendar: Sequence[datetime]) -> Iterator[Trade]:
     left = sale.quantity
     while left > MIN_SHARES:
         if not held:
@@ -186,7 +187,7 @@ def _last(entry: Fill, result: Result) -> _Exit:
     return _Exit(None, price_usd, ExitKind.OPEN, STILL_OPEN, 0.0, end)
 
 
-def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) -> Trade:
+def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: Sequence[datetime]) -> Trade:
     entry, quantity = lot.entry, exit_quantity
     if lot.ratio != 1:  # the rounding errors of ratios such as 1:3
         quantity, exit_quantity = round(exit_quantity / lot.ratio, DECIMALS), round(exit_quantity, DECIMALS)
@@ -213,7 +214,6 @@ def _trade(lot: _Lot, exit_quantity: float, leaving: _Exit, calendar: pd.Index) 
     )
 
 
-def _bars(calendar: pd.Index, begin: datetime, end: datetime) -> int:
+def _bars(calendar: Sequence[datetime], begin: datetime, end: datetime) -> int:
     """Count the bars between two starts of bars: 0 for shares sold in the bar in which they were bought."""
-    first, last = calendar.searchsorted(pd.DatetimeIndex([begin, end]))
-    return int(last - first)
+    return bisect_left(calendar, end) - bisect_left(calendar, begin)

@@ -28,8 +28,8 @@ MIN_BARS = 30
 DIFFERENCES = {"buy_and_hold": "difference", "benchmark": "difference_from_benchmark"}
 """What the strategy is compared with, and the name of the difference from it."""
 
-MAX_NUMBERS = 2_000_000
-"""How many returns are in memory at once."""
+MAX_NUMBERS = 200_000
+"""How many returns are worked on at once: those that fit into the processor's cache."""
 
 SEED = 1
 """The same backtest has the same intervals."""

@@ -323,7 +323,9 @@ def _trends(result: Result) -> dict[str, Numbers]:
     found: dict[str, Numbers] = {}
     for number, bar in enumerate(result.bars):
         for forecast in bar.decision.forecasts if bar.decision else ():
-            found.setdefault(forecast.symbol, np.full(len(result.bars), np.nan))[number] = forecast.trend_usd
+            if forecast.symbol not in found:
+                found[forecast.symbol] = np.full(len(result.bars), np.nan)
+            found[forecast.symbol][number] = forecast.trend_usd
     return found
 
 
