@@ -5,6 +5,7 @@ and the environment variable MAX_ORDER_USD. Its value is text, and the command's
 all three end in the same error.
 """
 
+import gc
 import os
 import re
 from collections import Counter
@@ -299,7 +300,7 @@ def click_command(name: str) -> click.Command:
         if made.needs_clone:
             require_clone(name)
         module, _, function = made.main.partition(":")
-        getattr(import_module(module), function)()
+        _run(getattr(import_module(module), function))
 
     command = _Command(
         name,
@@ -310,6 +311,14 @@ def click_command(name: str) -> click.Command:
     )
     command.made = made
     return command
+
+
+def _run(main: Callable[[], None]) -> None:
+    """Call the function of a command, and let garbage be searched for again: not in what is imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
+    main()
 
 
 def check_help(value: str) -> Iterator[str]:
