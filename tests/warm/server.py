@@ -6,12 +6,11 @@ read from the environment when they were imported. A copy that is called as `--s
 and becomes a server itself.
 """
 
-import array
 import atexit
 import contextlib
 import gc
 import importlib.machinery
-import json
+import marshal
 import multiprocessing.context
 import os
 import runpy
@@ -23,7 +22,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 OWN = ("scripts", "trader", "lambda_function")
@@ -32,15 +31,15 @@ OWN = ("scripts", "trader", "lambda_function")
 OF_CONSOLES = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES", "JUPYTER_COLUMNS")
 """Variables that Rich reads when a console is made, which is when scripts.console is imported."""
 
-LAST_S = 2.0
-"""The time for processes that are about to end when the server does."""
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a client passes on."""
 
 CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
 FORKSERVER = CONTEXTS["forkserver"]
 
 
 def serve(path: str) -> None:
-    """Answer each connection in a process of its own; return in the copies only."""
+    """Copy this process for each client, and tell the client how the copy ends; return in the copies only."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(64)
@@ -48,69 +47,68 @@ def serve(path: str) -> None:
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     gc.freeze()
     print("ready", flush=True)  # noqa: T201 to whoever has started it
+    events = select.poll()
+    events.register(listener, select.POLLIN)
+    events.register(0, select.POLLIN)
+    copies: dict[int, tuple[socket.socket, int, int]] = {}  # by each of the files at which its end is seen
     while True:
-        ready, _, _ = select.select([listener.fileno(), 0], [], [])
-        if 0 in ready:
-            until = time.monotonic() + LAST_S
-            while reap() and time.monotonic() < until:
-                time.sleep(0.01)
-            os._exit(0)
-        reap()
-        line, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            if attend(line):
-                return
-        line.close()
+        for file, _ in events.poll():
+            if file == 0:
+                os._exit(0)
+            if file == listener.fileno():
+                line, _ = listener.accept()
+                signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # the copy unblocks them when it is the program
+                pid = os.fork()
+                if pid == 0:
+                    become(*request_on(line))
+                    return
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+                send(line, pid)
+                end = os.pidfd_open(pid)
+                events.register(end, select.POLLIN)
+                events.register(line, 0)  # only for the end of the client, as the copy reads what the client says
+                copies[end] = copies[line.fileno()] = line, end, pid
+            elif file in copies:  # but not after both events at once
+                line, end, pid = copies[file]
+                if file != end:
+                    os.kill(pid, signal.SIGKILL)  # as the client was
+                _, status = os.waitpid(pid, 0)
+                send(line, os.waitstatus_to_exitcode(status))
+                for each in (end, line.fileno()):
+                    events.unregister(each)
+                    del copies[each]
+                os.close(end)
+                line.close()
 
 
-def reap() -> bool:
-    """Wait for those that have ended, so that their CPU time counts as this process's; return whether any is left."""
-    try:
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-    except ChildProcessError:
-        return False
-    return True
-
-
-def attend(line: socket.socket) -> bool:
-    """Start the copy that a client asks for, and tell the client how it ends; return True in the copy only."""
-    header, files, _, _ = socket.recv_fds(line, 8, 3)
-    stream = line.makefile("rb")
-    request = json.loads(stream.read(int.from_bytes(header)))
-    pid = os.fork()
-    if pid == 0:
-        become(request, files)
-        return True
-    for each in files:
-        os.close(each)
-    with contextlib.suppress(OSError):  # the client may be gone
-        line.sendall(f"{pid}\n".encode())
-    end = os.pidfd_open(pid)
-    ready, _, _ = select.select([end, line.fileno()], [], [])
-    if end not in ready:  # the client was killed
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
+def send(line: socket.socket, number: int) -> None:
+    """Send a number to a client, which may be gone."""
     with contextlib.suppress(OSError):
-        line.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    os._exit(0)
+        line.sendall(number.to_bytes(8, signed=True))
 
 
-def become(request: dict[str, object], files: array.array[int] | list[int]) -> None:
+def request_on(line: socket.socket) -> tuple[list[str], str, dict[bytes, bytes], list[int]]:
+    """Read a client's arguments, folder, environment and open files."""
+    header, files, _, _ = socket.recv_fds(line, 8, 3)
+    with line.makefile("rb") as stream:
+        request = stream.read(int.from_bytes(header))
+    if not header or len(request) < int.from_bytes(header):  # the client was killed
+        os._exit(1)
+    words, folder, variables = marshal.loads(request)
+    return words, folder, variables, files
+
+
+def become(words: list[str], folder: str, variables: Mapping[bytes, bytes], files: Sequence[int]) -> None:
     """Take on the arguments, folder, environment and open files of a request."""
-    words, folder, variables = request["words"], request["folder"], request["variables"]
-    assert isinstance(words, list)
-    assert isinstance(variables, dict)
     for number, file in enumerate(files):
         os.dup2(file, number)
     os.closerange(3, 1024)
-    os.chdir(str(folder))
+    os.chdir(folder)
     os.environ.clear()
-    os.environ.update(variables)
+    os.environb.update(variables)
     time.tzset()
-    for each in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())
     sys.stdin = os.fdopen(0, closefd=False, encoding="utf-8", errors="surrogateescape")
@@ -118,10 +116,10 @@ def become(request: dict[str, object], files: array.array[int] | list[int]) -> N
         1, "w", buffering=1 if os.isatty(1) else -1, closefd=False, encoding="utf-8", errors="surrogateescape"
     )
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
-    paths = [str(Path(str(folder), each)) for each in variables.get("PYTHONPATH", "").split(os.pathsep) if each]
+    paths = [str(Path(folder, each)) for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each]
     installed = [each for each in sys.path if each.startswith((sys.prefix, sys.base_prefix))]
-    sys.path[:] = [str(folder), *paths, *installed]
-    if any(map(os.isatty, range(3))) or not variables.keys().isdisjoint(OF_CONSOLES) or not is_imported_from_here():
+    sys.path[:] = [folder, *paths, *installed]
+    if any(map(os.isatty, range(3))) or not os.environ.keys().isdisjoint(OF_CONSOLES) or not is_imported_from_here():
         forget()
     # The workers of a copy are copies too: multiprocessing's own server would import the packages again for them. But a
     # worker of pytest, which is called with -u, has threads, and must not be copied.
