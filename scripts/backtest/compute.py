@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cached_property
 from itertools import batched
 
 import numpy as np
@@ -20,8 +19,7 @@ from scripts.backtest.model import BacktestError
 from trader.forecasting.base import ForecastSpec
 from trader.forecasting.map import kernel, model
 from trader.forecasting.map.forecaster import MapForecaster, UndeterminedError, local_ns
-from trader.forecasting.map.model import Batch, Fit, Paths
-from trader.forecasting.map.posterior_mode import Floats, Integers
+from trader.forecasting.map.model import Batch, Fits, Paths
 from trader.forecasting.prophet import (
     ProphetForecaster,
     deny_between_decisions,
@@ -101,6 +99,8 @@ def _set_aside(task: Task) -> tuple[Table, Task]:
     index, spec = pd.DatetimeIndex(task.closes.index), task.key.spec
     asked = {bar for bars in task.bars.values() for bar, _ in bars}
     denials = {bar: deny_between_decisions("", index[bar], spec) for bar in asked}
+    if not any(denials.values()):
+        return {}, task
     waiting: Table = {
         (symbol, index[bar].to_pydatetime()): replace(denial, symbol=symbol)
         for symbol, bars in task.bars.items()
@@ -164,6 +164,11 @@ FALLBACK: ContextVar[Fallback] = ContextVar("FALLBACK", default=ask_prophet)
 """What makes the forecasts that the map engine hands over. A browser, in which Stan does not run, has another one."""
 
 
+type _Window = tuple[str, int, int, int, object]
+"""The closes that a model is fitted to: the symbol, its column, the first and the end of them among its closes, and a
+key: windows with the same key have the same bars."""
+
+
 class _Rolling:
     """The map engine on the bars of a task: many chains of bars in parallel, all symbols of each bar at once.
 
@@ -177,91 +182,93 @@ class _Rolling:
         self._values = np.ascontiguousarray(task.closes.to_numpy(float).T)  # a row for each symbol
         is_priced = ~np.isnan(self._values)
         self._priced = [np.flatnonzero(each) for each in is_priced]
+        self._closes = [each[rows] for each, rows in zip(self._values, self._priced, strict=True)]
         self._count = is_priced.cumsum(axis=1)
         self._column = {symbol: place for place, symbol in enumerate(task.closes.columns)}
-        self._fits: dict[tuple[str, int], Fit | Denial | str] = {}
+        self._fits: dict[tuple[str, int], tuple[Fits, int] | Denial] = {}
 
-    @cached_property
-    def _local_ns(self) -> model.Nanoseconds:
-        return local_ns(pd.DatetimeIndex(self._task.closes.index))
+        times_ns = local_ns(pd.DatetimeIndex(task.closes.index))
+        self._is_rising = model.is_strictly_increasing(times_ns)
+        self._local_ns = [times_ns[rows] for rows in self._priced]  # of each symbol's closes
 
     def table(self) -> Table:
         """Compute all forecasts of the task."""
-        asked: dict[int, list[str]] = {}
+        asked: dict[int, list[_Window]] = {}
         for symbol, bars in self._task.bars.items():
-            for fit_bar in dict.fromkeys(fit_bar for _, fit_bar in bars):
-                asked.setdefault(fit_bar, []).append(symbol)
+            fit_bars = list(dict.fromkeys(fit_bar for _, fit_bar in bars))
+            for fit_bar, window in zip(fit_bars, self._windows(symbol, fit_bars), strict=True):
+                asked.setdefault(fit_bar, []).append(window)
         length = CHAIN_BARS if kernel.load() is None else max(len(asked), 1)
         chains = list(batched(sorted(asked), length, strict=False))
         paths, before = None, list[str]()
         for step in range(length):
             some = [(chain[step], asked[chain[step]]) for chain in chains if step < len(chain)]
             paths, before = self._fit(some, paths, before)
-        index = pd.DatetimeIndex(self._task.closes.index)
-        moments = index.to_pydatetime().tolist()
+        moments = pd.DatetimeIndex(self._task.closes.index).to_pydatetime().tolist()
         return {
-            (symbol, moments[bar]): self._outcome(symbol, bar, fit_bar, moments[bar])
+            (symbol, moments[bar]): outcome
             for symbol, bars in self._task.bars.items()
-            for bar, fit_bar in bars
+            for (bar, _), outcome in zip(bars, self._outcomes(symbol, bars, moments), strict=True)
         }
 
+    def _windows(self, symbol: str, bars: Sequence[int]) -> Iterator[_Window]:
+        """Yield the closes of Task.window at each bar."""
+        column = self._column[symbol]
+        rows, ends = self._priced[column], self._count[column, bars]
+        begins = np.maximum(0, ends - self._task.key.history_bars)
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+            first, last = (int(rows[begin]), int(rows[end - 1])) if end else (0, -1)
+            is_whole = last - first == end - begin - 1
+            yield symbol, column, begin, end, (first, last) if is_whole else rows[begin:end].tobytes()
+
     def _fit(
-        self, asked: list[tuple[int, list[str]]], paths: Paths | None, before: list[str]
+        self, asked: list[tuple[int, list[_Window]]], paths: Paths | None, before: list[str]
     ) -> tuple[Paths, list[str]]:
         """Fit the requested symbols at each bar, starting from `paths`, which are of the symbols `before`.
 
         Return the paths for the next step, and their symbols.
         """
         batches, owners = [], []
-        for bar, symbols in asked:
-            alike: dict[object, tuple[Integers, list[str]]] = {}
-            for symbol in symbols:
-                rows = self._rows(symbol, bar)
-                if (denial := deny_short_history(symbol, len(rows), self._task.key.spec)) is not None:
+        for bar, windows in asked:
+            alike: dict[object, list[_Window]] = {}
+            for window in windows:
+                symbol, _, begin, end, bars = window
+                if (denial := deny_short_history(symbol, end - begin, self._task.key.spec)) is not None:
                     self._fits[symbol, bar] = denial
-                    continue
-                is_whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
-                alike.setdefault((len(rows), rows[-1]) if is_whole else rows.tobytes(), (rows, []))[1].append(symbol)
-            for rows, group in alike.values():
+                else:
+                    alike.setdefault(bars, []).append(window)
+            for group in alike.values():
+                _, column, begin, end, _ = group[0]
                 try:
-                    calendar = self._forecaster.calendar(self._local_ns[rows])
+                    calendar = self._forecaster.calendar(self._local_ns[column][begin:end], is_rising=self._is_rising)
                 except ValueError as error:  # as in the bot's own forecaster
-                    self._fits |= {(symbol, bar): deny_failed_fit(symbol, error) for symbol in group}
+                    self._fits |= {(symbol, bar): deny_failed_fit(symbol, error) for symbol, *_ in group}
                     continue
-                batches.append(Batch(calendar=calendar, values=self._windows(group, rows)))
-                owners += [(symbol, bar) for symbol in group]
+                closes = [self._closes[column][begin:end] for _, column, begin, end, _ in group]
+                values = np.array(closes) if len(closes) > 1 else closes[0][np.newaxis]  # a view takes less time
+                batches.append(Batch(calendar=calendar, values=values))
+                owners += [(symbol, bar) for symbol, *_ in group]
         now = [symbol for symbol, _ in owners]
         fits = model.fit(batches, paths=paths and paths.of(now, before))
-        self._fits |= dict(zip(owners, fits.fits, strict=True))
+        self._fits |= {owner: (fits, place) for place, owner in enumerate(owners)}
         return fits.paths, now
 
-    def _windows(self, symbols: Sequence[str], rows: Integers) -> Floats:
-        """Return the closes of some symbols in these rows."""
-        columns = [self._column[symbol] for symbol in symbols]
-        if rows[-1] - rows[0] == len(rows) - 1:
-            return np.asarray(self._values[columns, rows[0] : rows[-1] + 1])
-        return np.asarray(self._values[np.array(columns)[:, None], rows])
-
-    def _rows(self, symbol: str, bar: int) -> Integers:
-        """Return the positions of the closes of Task.window."""
+    def _outcomes(self, symbol: str, bars: Bars, moments: Sequence[datetime]) -> Iterator[Forecast | Denial]:
+        """Yield a symbol's forecast at each bar, or why there is none."""
         column = self._column[symbol]
-        end = self._count[column, bar]
-        return self._priced[column][max(0, end - self._task.key.history_bars) : end]
-
-    def _outcome(self, symbol: str, bar: int, fit_bar: int, time: datetime) -> Forecast | Denial:
-        fit = self._fits[symbol, fit_bar]
-        if isinstance(fit, Denial):
-            return fit
-        if isinstance(fit, Fit):
-            column = self._column[symbol]
-            begin, end = self._count[column, min(fit_bar, bar)] - 1, self._count[column, bar]
-            since = self._priced[column][begin:end]
-            price_usd = float(self._values[column, bar])
+        ends = self._count[column, [bar for bar, _ in bars]]
+        begins = self._count[column, [fit_bar for _, fit_bar in bars]] - 1
+        prices_usd = self._values[column, [bar for bar, _ in bars]].tolist()
+        for (bar, fit_bar), begin, end, price_usd in zip(bars, begins.tolist(), ends.tolist(), prices_usd, strict=True):
+            found = self._fits[symbol, fit_bar]
+            if isinstance(found, Denial):
+                yield found
+                continue
+            since_ns = None if bar == fit_bar else self._local_ns[column][begin:end]
             try:
-                return self._forecaster.predict(symbol, time, self._local_ns[since], price_usd, fit)
+                yield self._forecaster.predict(symbol, moments[bar], price_usd, *found, bars_ns=since_ns)
             except ArithmeticError as error:
-                return deny_failed_fit(symbol, error)
+                yield deny_failed_fit(symbol, error)
             except UndeterminedError:
-                pass  # falls back to Prophet below
-        ((_, outcome),) = FALLBACK.get()(self._task, symbol, ((bar, fit_bar),))
-        return outcome
+                ((_, outcome),) = FALLBACK.get()(self._task, symbol, ((bar, fit_bar),))
+                yield outcome

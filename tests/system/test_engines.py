@@ -1,7 +1,7 @@
 """`make parity`, and what the engines are timed on: their results for the engines, and for worse ones."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from scripts.bench.parity import ParityCase
 from tests.commands import Command, in_process
 from trader.forecasting.map import model
 from trader.forecasting.map.forecaster import MapForecaster
-from trader.forecasting.map.model import Calendar, Fit, Fits
+from trader.forecasting.map.model import Batch, Calendar, Fit, Fits
 from trader.progress import no_progress
 
 SMALL = ("--windows", "2", "--symbols", "2", "--bars", "120")
@@ -105,9 +105,10 @@ def spoilt(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Apply a change to every model of the map engine."""
     real = model.fit
 
-    def other(*arguments: Any, **more: Any) -> Fits:
-        found = real(*arguments, **more)
-        return replace(found, fits=tuple(change(each) if isinstance(each, Fit) else each for each in found.fits))
+    def other(batches: Sequence[Batch], *arguments: Any, **more: Any) -> Fits:
+        found = real(batches, *arguments, **more)
+        changed = [change(each) if isinstance(each, Fit) else each for each in found.fits]
+        return Fits.reference(batches, changed, found.paths)
 
     monkeypatch.setattr(model, "fit", other)
 

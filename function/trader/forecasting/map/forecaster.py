@@ -1,7 +1,6 @@
 """The map engine: a Forecaster that fits Prophet's model to all symbols at once, without Stan."""
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +13,7 @@ import pandas as pd
 from trader.deadline import Deadline
 from trader.forecasting.base import Forecasts, ForecastSpec
 from trader.forecasting.map import kernel, model
-from trader.forecasting.map.model import Batch, Calendar, Fit
+from trader.forecasting.map.model import Batch, Calendar, Fit, Fits
 from trader.forecasting.map.posterior_mode import Floats
 from trader.forecasting.prophet import (
     SEED,
@@ -47,7 +46,7 @@ type _Result = Forecast | Denial | _ForProphet
 
 
 class UndeterminedError(Exception):
-    """The most probable model does not determine a value for the requested time."""
+    """There is no most probable model, or it does not determine a value for the requested time."""
 
 
 class MapForecaster:
@@ -89,38 +88,38 @@ class MapForecaster:
             denials=tuple(each for symbol in closes if isinstance(each := outcomes[symbol], Denial)),
         )
 
-    def calendar(self, local_ns: model.Nanoseconds) -> Calendar:
-        """Return the bars' calendar from their exchange times without a zone. Raises ValueError as Calendar.of does."""
-        return Calendar.of(local_ns, self._spec.seasonalities)
+    def calendar(self, local_ns: model.Nanoseconds, *, is_rising: bool = False) -> Calendar:
+        """Return the bars' calendar from their exchange times without a zone; see Calendar.of."""
+        return Calendar.of(local_ns, self._spec.seasonalities, is_rising=is_rising)
 
     def predict(
         self,
         symbol: str,
         time: datetime,
-        bars_ns: model.Nanoseconds,
         price_usd: float,
-        fit: Fit,
+        fits: Fits,
+        place: int,
+        *,
+        bars_ns: model.Nanoseconds | None = None,
         corners: Sequence[datetime] = (),
     ) -> Forecast:
-        """Return a model's forecast at the last bar that it was fitted to or, in a backtest, at a later one.
+        """Return a forecast by the model at a place: at the last bar that it was fitted to or, in a backtest, later.
 
         `bars_ns` are the times of the bars since the fit, as `local_ns` returns them, up to the one that the forecast
-        is made at. `corners` are the times of the line's corners; without them, the line is left out. Raises
-        ArithmeticError if the model gives no price, and UndeterminedError if the history does not determine the
-        forecast at the horizon.
+        is made at; without them, it is made at the bar of the fit. `corners` are the times of the line's corners;
+        without them, the line is left out. Raises ArithmeticError if the model gives no price, and UndeterminedError if
+        it does not determine the forecast at the horizon, or if there is no model.
         """
-        line = fit.corners.tolist()
-        level_usd = 0.0
-        if fit.calendar.has_free_level:
-            level_usd = fit.mean_season
-            line = [usd + level_usd for usd in line]
-        is_fitted_here = bars_ns[-1] == fit.calendar.times_ns[-1]
-        trend_usd = line[-1] if is_fitted_here else float(fit.trend(bars_ns[-1:])[0]) + level_usd
-        if not (trend_usd > 0 and all(map(math.isfinite, line))):
+        if place in fits.reasons:
+            raise UndeterminedError(fits.reasons[place])
+        trend_usd = fits.ends_usd[place] if bars_ns is None else fits.at(place).level_usd(bars_ns[-1:])
+        if not (trend_usd > 0 and fits.are_finite[place]):
             raise ArithmeticError(f"the trend line ends at {trend_usd}, which is not a price")
-        ahead = self._look_ahead(fit, pd.Timestamp(time), bars_ns) if self._spec.looks_ahead else {}
-        corner_prices = tuple(zip(corners, line, strict=True)) if corners else ()
-        return Forecast(symbol=symbol, time=time, price_usd=price_usd, trend_usd=trend_usd, line=corner_prices, **ahead)
+        line = tuple(zip(corners, fits.lines_usd[place], strict=True)) if corners else ()
+        if not self._spec.looks_ahead:
+            return Forecast(symbol=symbol, time=time, price_usd=price_usd, trend_usd=trend_usd, line=line)
+        ahead = self._look_ahead(fits.at(place), pd.Timestamp(time), bars_ns)
+        return Forecast(symbol=symbol, time=time, price_usd=price_usd, trend_usd=trend_usd, line=line, **ahead)
 
     def _safely(self, groups: Sequence[Mapping[str, Closes]]) -> list[tuple[str, _Result]]:
         """Call `_together`; if it fails for any reason, hand all its symbols to Prophet."""
@@ -146,25 +145,19 @@ class MapForecaster:
             batches.append(Batch(calendar=calendar, values=values))
             sound.append(closes)
             indexes.append(index)
-        fits = iter(model.fit(batches, threads=kernel.cores()).fits)
+        fits, place = model.fit(batches, threads=kernel.cores()), 0
         for batch, closes, index in zip(batches, sound, indexes, strict=True):
             corners = index[batch.calendar.corners].to_pydatetime().tolist()
-            last_ns = batch.calendar.times_ns[-1:]
             for symbol, price_usd in zip(closes, batch.values[:, -1].tolist(), strict=True):
-                fit = next(fits)
                 try:
-                    yield (
-                        symbol,
-                        _ForProphet(fit)
-                        if isinstance(fit, str)
-                        else self.predict(symbol, corners[-1], last_ns, price_usd, fit, corners),
-                    )
+                    yield symbol, self.predict(symbol, corners[-1], price_usd, fits, place, corners=corners)
                 except ArithmeticError as error:
                     yield symbol, deny_failed_fit(symbol, error)
                 except UndeterminedError as error:
                     yield symbol, _ForProphet(str(error))
+                place += 1
 
-    def _look_ahead(self, fit: Fit, last: pd.Timestamp, bars_ns: model.Nanoseconds) -> dict[str, Any]:
+    def _look_ahead(self, fit: Fit, last: pd.Timestamp, bars_ns: model.Nanoseconds | None) -> dict[str, Any]:
         """Return the forecast for the rule's horizon: the median and the interval of Prophet's own draws.
 
         At each bar after the fit, Prophet draws whether the rate changes there: as often as in the past, and by as much
@@ -174,7 +167,9 @@ class MapForecaster:
         if not fit.calendar.determines(path_ns[-1]):
             raise UndeterminedError(f"its history says nothing about a {later.tz_convert(NEW_YORK):%A, %H:%M}")
         bars, changepoints = len(fit.calendar.times_ns), len(fit.calendar.changepoints)
-        future_ns = np.concatenate([bars_ns[bars_ns > fit.calendar.times_ns[-1]], path_ns])
+        future_ns = path_ns
+        if bars_ns is not None:
+            future_ns = np.concatenate([bars_ns[bars_ns > fit.calendar.times_ns[-1]], path_ns])
         begin, end = fit.calendar.scale_times(future_ns[[0, -1]]).tolist()
         rows = len(future_ns)
         step = (end - begin) / (rows - 1) if rows > 1 else 1 / (bars - 1)  # of a bar, on the scale of the model
@@ -216,13 +211,18 @@ def _draws(rows: int, chance: float) -> tuple[Floats, Floats]:
 
 def _alike(closes: Mapping[str, Closes]) -> list[list[str]]:
     """Return the symbols in groups with the same bar times."""
-    kinds: dict[int, str] = {}
     alike: dict[tuple[str, bytes], list[str]] = {}
+    kinds: dict[int, str] = {}
+    before, group = None, list[str]()
     for symbol, series in closes.items():
         times = series.index
         assert isinstance(times, pd.DatetimeIndex), "closes have times"
-        kind = kinds.get(id(times.dtype)) or kinds.setdefault(id(times.dtype), str(times.dtype))
-        alike.setdefault((kind, times.asi8.tobytes()), []).append(symbol)
+        dtype, bars = times.dtype, times.asi8.tobytes()
+        if (dtype, bars) != before:  # most have the times of the one before, which saves a hash of them
+            before = dtype, bars
+            kind = kinds.get(id(dtype)) or kinds.setdefault(id(dtype), str(dtype))
+            group = alike.setdefault((kind, bars), [])
+        group.append(symbol)
     return list(alike.values())
 
 

@@ -10,10 +10,13 @@ import hashlib
 import logging
 import os
 import platform
+import struct
 import sys
 import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,41 +64,71 @@ class UnusableLibraryError(Exception):
     """The library is missing or damaged, or cannot be loaded here."""
 
 
-class _Job(ctypes.Structure):
-    """`struct job` of search.c."""
+_JOB = struct.Struct("@5q3P3d8P")
+"""`struct job` of search.c."""
 
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("bars", "nodes", "waves", "seasons", "rows")),
-        *((name, ctypes.c_void_p) for name in ("times_ns", "node_bars", "season")),
-        *((name, ctypes.c_double) for name in ("line_ridge", "wave_ridge", "lasso")),
-        *((name, ctypes.c_void_p) for name in ("values", "begin", "path", "parameters", "line", "numbers")),
-        *((name, ctypes.c_void_p) for name in ("status", "memory")),
-    ]
+type _Job = tuple[float, ...]
+"""The fields of a job, but for the last: the work space."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class Nodes:
+    """The bars where a line may have a corner, and its two ends: the first bar and the last."""
+
+    __slots__ = ("address", "bars", "count", "places")
+
+    def __init__(self, places: Integers) -> None:
+        """Raise ValueError if the library has no room for so many, or if they do not rise from bar 0."""
+        self.places = np.array(places, np.int64)
+        self.places.flags.writeable = False  # so that what is checked here stays true
+        self.count = len(self.places)
+        if not 3 <= self.count <= MAX_NODES:
+            raise ValueError(f"{self.count} nodes: from 3 (two ends and a changepoint) to {MAX_NODES} are allowed")
+        if self.places[0] != 0 or not (self.places[1:] > self.places[:-1]).all():
+            raise ValueError(f"nodes must rise from bar 0: {self.places.tolist()}")
+        self.bars = int(self.places[-1]) + 1
+        self.address = _address(self.places)
+
+
+class Seasons:
+    """The Fourier series of a model: the period in nanoseconds and the order of each."""
+
+    __slots__ = ("address", "count", "table", "waves")
+
+    def __init__(self, table: Sequence[tuple[int, int]] = ()) -> None:
+        """Raise ValueError if a period or an order is not positive, or if the library has no room for so many terms."""
+        self.table = np.array(table, np.int64).reshape(-1, 2)
+        self.table.flags.writeable = False
+        self.count, self.waves = len(self.table), 2 * int(self.table[:, 1].sum())
+        if (self.table < 1).any():
+            raise ValueError(f"periods and orders must be positive: {self.table.tolist()}")
+        if self.waves > MAX_WAVES:
+            raise ValueError(f"{self.waves} Fourier terms; at most {MAX_WAVES} are allowed")
+        self.address = _address(self.table)
+
+
+@dataclass(slots=True, kw_only=True)
 class Grid:
     """A calendar as the library reads it."""
 
     times_ns: Times
-    nodes: Integers  # the bars where the line may have a corner, and its two ends
-    seasons: Integers  # (seasons, 2): period in nanoseconds, order
+    nodes: Nodes
+    seasons: Seasons
 
     @property
-    def waves(self) -> int:
-        """The number of Fourier terms."""
-        return 2 * int(self.seasons[:, 1].sum())
+    def size(self) -> int:
+        """The number of a model's parameters."""
+        return self.nodes.count + self.seasons.waves
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Rows:
-    """The result for each series of a batch; see `struct job` of search.c."""
+    """The results for all series of a call, in order; see `struct job` of search.c."""
 
-    parameters: Floats  # (rows, p)
-    line: Floats  # (rows, nodes), in units of the series
-    numbers: Floats  # (rows, 4): noise, scale, residual, mean Fourier term
-    status: Integers  # (rows, 2): status, whether there is another mode
-    path: Words  # (rows, PATH_WORDS)
+    parameters: Floats  # those of one series after those of another: Grid.size of each
+    line: Floats  # at the nodes, in units of the series; one series after another
+    numbers: Floats  # (series, 4): noise, scale, residual, mean Fourier term
+    status: Integers  # (series, 2): status, whether there is another mode
+    path: Words  # (series, PATH_WORDS)
 
 
 class Kernel:
@@ -105,97 +138,130 @@ class Kernel:
         self.version = version
         self._fit = library.kernel_fit
         self._waves = library.kernel_waves
-        self._memory_bytes = library.kernel_memory_bytes
         self._fit.restype = self._waves.restype = None
-        self._memory_bytes.restype = ctypes.c_int64
-        self._fit.argtypes = [ctypes.POINTER(_Job)]
+        library.kernel_memory_bytes.restype = ctypes.c_int64
+        self._fit.argtypes = [ctypes.c_char_p]  # the packed fields of a struct job
         self._waves.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
-        self._memory_bytes.argtypes = [ctypes.c_int64, ctypes.c_int64]
+        library.kernel_memory_bytes.argtypes = [ctypes.c_int64, ctypes.c_int64]
+        self._memory_bytes = lru_cache(maxsize=4096)(library.kernel_memory_bytes)
         self._own = threading.local()
 
     def fit(
         self,
-        grid: Grid,
-        values: Floats,
+        batches: Sequence[tuple[Grid, Floats]],
         line_ridge: float,
         wave_ridge: float,
         lasso: float,
         begin: Words | None = None,
+        threads: int = 1,
     ) -> Rows:
-        """Find the mode of each row of `values`; `begin` holds paths of similar series, such as one bar earlier.
+        """Find the mode of each series, a row of the values on its grid, in so many threads.
 
-        A row's result does not depend on the other rows, nor on `begin`.
+        `begin` holds paths of similar series, such as one bar earlier, one for each series. A result does not depend on
+        the other series, nor on `begin`. Raises ValueError if the library would leave the arrays.
         """
-        times_ns, nodes = (np.ascontiguousarray(each, np.int64) for each in (grid.times_ns, grid.nodes))
-        values, bars, waves = np.ascontiguousarray(values, np.float64), len(times_ns), grid.waves
-        rows, seasons = len(values), np.ascontiguousarray(grid.seasons, np.int64)
-        _check(nodes, values.shape, bars, waves)
-        found = Rows(
-            parameters=np.zeros((rows, len(nodes) + waves)),
-            line=np.zeros((rows, len(nodes))),
-            numbers=np.zeros((rows, 4)),
-            status=np.zeros((rows, 2), np.int64),
-            path=np.zeros((rows, PATH_WORDS), np.uint32),
-        )
+        asked = [(grid, *_checked(grid, values)) for grid, values in batches]
+        found = make_room([(grid, len(values)) for grid, _, values in asked])
         if begin is not None:
             begin = np.ascontiguousarray(begin, np.uint32)
             if begin.shape != found.path.shape:
-                raise ValueError(f"paths have the shape {begin.shape}, not {found.path.shape}: one for each row")
-        job = _Job(
-            bars,
-            len(nodes),
-            waves,
-            len(seasons),
-            rows,
-            _address(times_ns),
-            _address(nodes),
-            _address(seasons),
-            line_ridge,
-            wave_ridge,
-            lasso,
-            _address(values),
-            None if begin is None else _address(begin),
-            _address(found.path),
-            _address(found.parameters),
-            _address(found.line),
-            _address(found.numbers),
-            _address(found.status),
-            self._memory(bars, waves),
-        )
-        self._fit(job)
+                raise ValueError(f"paths have the shape {begin.shape}, not {found.path.shape}: one for each series")
+        needed = max((self._memory_bytes(len(times), grid.seasons.waves) for grid, times, _ in asked), default=0)
+        priors = line_ridge, wave_ridge, lasso
+
+        def run(jobs: Sequence[_Job]) -> None:
+            memory = self._memory(needed)
+            for job in jobs:
+                self._fit(_JOB.pack(*job, memory))
+
+        pieces = _divide(asked, priors, begin, found, threads)
+        if threads == 1:
+            run(*pieces)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(run, pieces))
         return found
 
-    def waves(self, grid: Grid, times_ns: Times) -> Floats:
+    def waves(self, seasons: Seasons, times_ns: Times) -> Floats:
         """Return the Fourier terms at any times, (times, waves), with the same bits on every machine."""
-        times_ns, seasons = (np.ascontiguousarray(each, np.int64) for each in (times_ns, grid.seasons))
-        found = np.zeros((len(times_ns), grid.waves))
-        self._waves(_address(times_ns), len(times_ns), _address(seasons), len(seasons), _address(found))
+        times_ns = np.ascontiguousarray(times_ns, np.int64)
+        found = np.zeros((len(times_ns), seasons.waves))
+        self._waves(_address(times_ns), len(times_ns), seasons.address, seasons.count, _address(found))
         return found
 
-    def _memory(self, bars: int, waves: int) -> int:
-        """Return the address of this thread's work space, aligned to 64 bytes."""
-        needed = self._memory_bytes(bars, waves) + 64
+    def _memory(self, needed: int) -> int:
+        """Return the address of this thread's work space of at least so many bytes, aligned to 64."""
         room: bytearray | None = getattr(self._own, "room", None)
-        if room is None or len(room) < needed:
-            room = self._own.room = bytearray(needed)
+        if room is None or len(room) < needed + 64:
+            room = self._own.room = bytearray(needed + 64)
             self._own.address = -(-_address(np.frombuffer(room, np.uint8)) // 64) * 64
         address: int = self._own.address
         return address
 
 
-def _check(nodes: Integers, shape: tuple[int, ...], bars: int, waves: int) -> None:
-    """Make sure that the library stays within its arrays, also where Python leaves assertions out.
+type _Asked = tuple[Grid, Times, Floats]
+"""A grid, its times and the values of its series, both without gaps in memory."""
 
-    Raises ValueError.
+
+def _checked(grid: Grid, values: Floats) -> tuple[Times, Floats]:
+    """Return the times and the values without gaps in memory.
+
+    Raises ValueError if the library would leave them, also where Python leaves assertions out.
     """
-    if shape[1:] != (bars,):
-        raise ValueError(f"values have the shape {shape}, but there are {bars} bars")
-    if not 3 <= len(nodes) <= MAX_NODES:
-        raise ValueError(f"{len(nodes)} nodes: from 3 (two ends and a changepoint) to {MAX_NODES} are allowed")
-    if nodes[0] != 0 or nodes[-1] != bars - 1 or not (nodes[1:] > nodes[:-1]).all():
-        raise ValueError(f"nodes must rise from bar 0 to bar {bars - 1}: {nodes.tolist()}")
-    if waves > MAX_WAVES:
-        raise ValueError(f"{waves} Fourier terms; at most {MAX_WAVES} are allowed")
+    bars = len(grid.times_ns)
+    if grid.nodes.bars != bars:
+        raise ValueError(f"the last node must be bar {bars - 1}, not {grid.nodes.bars - 1}")
+    if values.ndim != 2 or values.shape[1] != bars:
+        raise ValueError(f"values have the shape {values.shape}, but there are {bars} bars")
+    return np.ascontiguousarray(grid.times_ns, np.int64), np.ascontiguousarray(values, np.float64)
+
+
+def make_room(counts: Iterable[tuple[Grid, int]]) -> Rows:
+    """Return room for the results of so many series on each grid."""
+    rows = parameters = corners = 0
+    for grid, count in counts:
+        rows += count
+        parameters += count * grid.size
+        corners += count * grid.nodes.count
+    return Rows(
+        parameters=np.zeros(parameters),
+        line=np.zeros(corners),
+        numbers=np.zeros((rows, 4)),
+        status=np.zeros((rows, 2), np.int64),
+        path=np.zeros((rows, PATH_WORDS), np.uint32),
+    )
+
+
+def _divide(
+    asked: Sequence[_Asked], priors: tuple[float, float, float], begin: Words | None, found: Rows, count: int
+) -> list[list[_Job]]:
+    """Return the jobs, in so many pieces with about the same number of series."""
+    begin_at, begin_step = (0, 0) if begin is None else (_address(begin), 4 * PATH_WORDS)
+    path_at, parameters_at, line_at = _address(found.path), _address(found.parameters), _address(found.line)
+    numbers_at, status_at = _address(found.numbers), _address(found.status)
+    pieces: list[list[_Job]] = [[] for _ in range(count)]
+    most = -(-len(found.status) // count)
+    piece, left = 0, most
+    for grid, times_ns, values in asked:
+        bars, nodes, seasons = len(times_ns), grid.nodes, grid.seasons
+        head = bars, nodes.count, seasons.waves, seasons.count
+        arrays = _address(times_ns), nodes.address, seasons.address
+        values_at, to_do = _address(values), len(values)
+        while to_do:
+            if not left:
+                piece, left = piece + 1, most
+            rows = min(to_do, left)
+            results = begin_at, path_at, parameters_at, line_at, numbers_at, status_at
+            pieces[piece].append((*head, rows, *arrays, *priors, values_at, *results))
+            to_do, left = to_do - rows, left - rows
+            values_at += 8 * bars * rows
+            begin_at += begin_step * rows
+            path_at += 4 * PATH_WORDS * rows
+            parameters_at += 8 * grid.size * rows
+            line_at += 8 * nodes.count * rows
+            numbers_at += 32 * rows
+            status_at += 16 * rows
+    return pieces
 
 
 def _address(values: NDArray[Any]) -> int:

@@ -12,17 +12,17 @@ reference, it is found by `posterior_mode` in NumPy, for which all series of one
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from trader.forecasting.base import ROUNDING
 from trader.forecasting.map import kernel, posterior_mode
-from trader.forecasting.map.kernel import Grid, Kernel, Rows, Words
+from trader.forecasting.map.kernel import Grid, Nodes, Rows, Seasons, Words
 from trader.forecasting.map.posterior_mode import Floats, Integers, Path, Problems
 
 type Nanoseconds = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -50,6 +50,9 @@ WEEK_NS = 7 * DAY_NS
 PERIODS = {"yearly": (365.25, 10), "weekly": (7.0, 3), "daily": (1.0, 4)}
 """The period in days and the order of the Fourier series, by name, in Prophet's order."""
 
+HISTORIES = {"yearly": (730.0, math.inf), "weekly": (14.0, 7.0), "daily": (2.0, 1.0)}
+"""How many days a history must span at least for a seasonality, and below how many its shortest step must be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scales:
@@ -67,29 +70,28 @@ class Calendar:
     seasonalities: tuple[str, ...]
 
     @classmethod
-    def of(cls, times_ns: Nanoseconds, allowed: Collection[str]) -> "Calendar":
+    def of(cls, times_ns: Nanoseconds, allowed: Collection[str], *, is_rising: bool = False) -> "Calendar":
         """Return a calendar with the allowed seasonalities for which the history suffices, as with Prophet's "auto".
 
-        Raises ValueError if there are fewer than MIN_BARS times or they are not strictly increasing.
+        `is_rising`: the times are known to be strictly increasing. Raises ValueError if there are fewer than MIN_BARS
+        times or they are not.
         """
         if len(times_ns) < MIN_BARS:
             raise ValueError(f"{len(times_ns)} bars; a line with noise needs at least {MIN_BARS}")
-        steps_ns = np.diff(times_ns)
-        if steps_ns.min() <= 0:
+        if not is_rising and not is_strictly_increasing(times_ns):
             raise ValueError("timestamps are not strictly increasing")
-        span_days, step_days = (times_ns[-1] - times_ns[0]) / DAY_NS, steps_ns.min() / DAY_NS
-        has_enough = {
-            "yearly": span_days >= 730,
-            "weekly": span_days >= 14 and step_days < 7,
-            "daily": span_days >= 2 and step_days < 1,
-        }
-        chosen = tuple(name for name in PERIODS if name in allowed and has_enough[name])
+        span_days = int(times_ns[-1] - times_ns[0]) / DAY_NS
+        chosen = tuple(
+            name
+            for name, (least_days, below_days) in HISTORIES.items()
+            if name in allowed and span_days >= least_days and _has_steps_below(times_ns, below_days)
+        )
         return cls(times_ns=times_ns, seasonalities=chosen)
 
     @cached_property
     def changepoints(self) -> Integers:
         """The bars at which the rate may change."""
-        return _nodes(len(self.times_ns))[1:-1]
+        return self.corners[1:-1]
 
     @cached_property
     def changes(self) -> Floats:
@@ -104,17 +106,17 @@ class Calendar:
     @property
     def shape(self) -> "Shape":
         """The sizes of this calendar's models; models of calendars with the same shape can be fitted together."""
-        return self.line_size + self.grid.waves, len(self.changepoints)
+        return self.grid.size, len(self.changepoints)
 
     @property
     def corners(self) -> Integers:
         """The bars where the line may have a corner, and its two ends."""
-        return _nodes(len(self.times_ns))
+        return _nodes(len(self.times_ns)).places
 
     @cached_property
     def grid(self) -> Grid:
         """This calendar as the compiled search reads it."""
-        return Grid(times_ns=self.times_ns, nodes=self.corners, seasons=_seasons(self.seasonalities))
+        return Grid(times_ns=self.times_ns, nodes=_nodes(len(self.times_ns)), seasons=_seasons(self.seasonalities))
 
     @cached_property
     def harmless(self) -> Floats:
@@ -125,6 +127,11 @@ class Calendar:
     def columns(self) -> Floats:
         """The features of the bars, (bars, parameters): rate, offset, changes of the rate, Fourier terms."""
         return self.features(self.times_ns)
+
+    @cached_property
+    def mean_waves(self) -> Floats:
+        """The mean of each Fourier term over the bars."""
+        return np.asarray(self.columns[:, self.line_size :].mean(axis=0))
 
     @cached_property
     def gram(self) -> Floats:
@@ -143,17 +150,17 @@ class Calendar:
         # hundred million times the rounding of their angles.
         waves = [
             wave(2 * np.pi * ((times_ns % period_ns) * order % period_ns / period_ns))
-            for period_ns, most in self.grid.seasons.tolist()
+            for period_ns, most in self.grid.seasons.table.tolist()
             for order in range(1, most + 1)
             for wave in (np.sin, np.cos)
         ]
         bends = np.maximum(scaled[:, None] - self.changes, 0)
         return np.column_stack([scaled, np.ones(len(scaled)), bends, *waves])
 
-    @cached_property
+    @property
     def has_free_level(self) -> bool:
         """True if terms share the level with the line, as weekly and daily ones do: bars cover only trading hours."""
-        return not {"weekly", "daily"}.isdisjoint(self.seasonalities)
+        return "weekly" in self.seasonalities or "daily" in self.seasonalities
 
     def determines(self, time_ns: int) -> bool:
         """Check whether the history determines the terms with a free level at a time.
@@ -176,22 +183,28 @@ class Calendar:
         return weights
 
 
+def is_strictly_increasing(times_ns: Nanoseconds) -> bool:
+    """Check whether each time is later than the one before."""
+    return bool((times_ns[1:] > times_ns[:-1]).all())
+
+
+def _has_steps_below(times_ns: Nanoseconds, days: float) -> bool:
+    return days == math.inf or int((times_ns[1:] - times_ns[:-1]).min()) / DAY_NS < days
+
+
 @lru_cache(maxsize=1024)
-def _nodes(bars: int) -> Integers:
+def _nodes(bars: int) -> Nodes:
     """Return the first bar, those at which the rate may change, and the last."""
     until = int(np.floor(bars * CHANGEPOINT_RANGE))
     count = min(CHANGEPOINTS, until - 1)
     changepoints = np.linspace(0, until - 1, count + 1).round().astype(np.intp)[1:]
-    nodes = np.concatenate([[0], changepoints, [bars - 1]])
-    nodes.flags.writeable = False  # it is shared
-    return nodes
+    return Nodes(np.concatenate([[0], changepoints, [bars - 1]]))
 
 
 @lru_cache(maxsize=16)
-def _seasons(names: tuple[str, ...]) -> Integers:
-    """Return the period in nanoseconds and the order of each Fourier series, (series, 2)."""
-    table = [(round(days * DAY_NS), order) for days, order in (PERIODS[name] for name in names)]
-    return np.array(table, np.int64).reshape(-1, 2)
+def _seasons(names: tuple[str, ...]) -> Seasons:
+    """Return the Fourier series of some seasonalities."""
+    return Seasons([(round(days * DAY_NS), order) for days, order in (PERIODS[name] for name in names)])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -234,9 +247,12 @@ class Fit:
         """
         if self._mean_season is not None:
             return self._mean_season
-        size = self.calendar.line_size
-        waves = self.calendar.columns[:, size:].mean(axis=0)
-        return float((waves * self.parameters[size:]).sum() * self.scale)
+        return float((self.calendar.mean_waves * self.parameters[self.calendar.line_size :]).sum() * self.scale)
+
+    def level_usd(self, time_ns: Nanoseconds) -> float:
+        """Return the line at a time, at the level of the prices; see Fits.lines_usd."""
+        usd = float(self.trend(time_ns)[0])
+        return usd + self.mean_season if self.calendar.has_free_level else usd
 
     def yhat(self, times_ns: Nanoseconds) -> Floats:
         """Return the line plus the Fourier terms at these times, in units of the series."""
@@ -276,12 +292,123 @@ class Paths:
         return replace(self, compiled=np.concatenate([self.compiled, nothing])[chosen])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fits:
-    """The models, or the reasons for having none, in the order of the batches and their series; the searches' paths."""
+    """The models of all series, in the order of the batches, and the paths of the searches."""
 
-    fits: tuple[Fit | str, ...]
+    batches: Sequence[Batch]
+    rows: Rows
+    reasons: dict[int, str]  # why a series has no model, by its place among all series
     paths: Paths
+
+    @cached_property
+    def fits(self) -> tuple[Fit | str, ...]:
+        """The models, or the reasons for having none."""
+        return tuple(self.reasons.get(place) or self.at(place) for place in range(len(self.rows.status)))
+
+    def at(self, place: int) -> Fit:
+        """Return the model of the series at a place, which has one."""
+        batch, _, parameters, line = self._find(place)
+        sigma, scale, residual, mean_season = self.rows.numbers[place].tolist()
+        return Fit(
+            calendar=batch.calendar,
+            parameters=self.rows.parameters[parameters],
+            sigma=sigma,
+            scale=scale,
+            residual=residual,
+            has_another=bool(self.rows.status[place, 1]),
+            _corners=self.rows.line[line],
+            _mean_season=mean_season,
+        )
+
+    @cached_property
+    def lines_usd(self) -> list[list[float]]:
+        """The line of each series at its corners, at the level of the prices; without a model, it means nothing.
+
+        With a free level, that is the line plus the mean of the Fourier terms: only their sum is determined.
+        """
+        line, ends = self._lines
+        usd = line.tolist()
+        return [usd[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+
+    @cached_property
+    def ends_usd(self) -> list[float]:
+        """The last value of each of `lines_usd`."""
+        line, ends = self._lines
+        found: list[float] = line[ends - 1].tolist()
+        return found
+
+    @cached_property
+    def are_finite(self) -> list[bool]:
+        """Whether all values of each of `lines_usd` are finite."""
+        line, ends = self._lines
+        is_finite = np.isfinite(line)
+        if is_finite.all():
+            return [True] * len(ends)
+        found: list[bool] = np.logical_and.reduceat(is_finite, np.concatenate([[0], ends[:-1]])).tolist()
+        return found
+
+    @cached_property
+    def _lines(self) -> tuple[Floats, Integers]:
+        """The lines at the level of the prices, one after another, and where each ends."""
+        counts = [len(batch.values) for batch in self.batches]
+        corners = np.repeat([batch.calendar.grid.nodes.count for batch in self.batches], counts)
+        line, are_free = self.rows.line, [batch.calendar.has_free_level for batch in self.batches]
+        if any(are_free):
+            is_free = np.repeat(are_free, counts)
+            raised = line + np.repeat(self.rows.numbers[:, 3], corners)
+            line = np.where(np.repeat(is_free, corners), raised, line)
+        return line, corners.cumsum()
+
+    def _find(self, place: int) -> tuple[Batch, int, slice, slice]:
+        """Return the batch of a series, its row there, and where its parameters and its line are in `rows`."""
+        series, parameters, corners = self._begins
+        number = bisect_right(series, place) - 1
+        batch, row = self.batches[number], place - series[number]
+        size, nodes = batch.calendar.grid.size, batch.calendar.grid.nodes.count
+        first, corner = parameters[number] + row * size, corners[number] + row * nodes
+        return batch, row, slice(first, first + size), slice(corner, corner + nodes)
+
+    @cached_property
+    def _begins(self) -> tuple[list[int], list[int], list[int]]:
+        """Where each batch begins: among all series, their parameters and their corners."""
+        grids = [(len(batch.values), batch.calendar.grid) for batch in self.batches]
+        return (
+            list(accumulate((count for count, _ in grids), initial=0)),
+            list(accumulate((count * grid.size for count, grid in grids), initial=0)),
+            list(accumulate((count * grid.nodes.count for count, grid in grids), initial=0)),
+        )
+
+    def _put(self, place: int, outcome: Fit | str) -> None:
+        """Take a model, or the reason why there is none, for the result of a series."""
+        if isinstance(outcome, str):
+            self.reasons[place] = outcome
+            return
+        _, _, parameters, line = self._find(place)
+        self.rows.parameters[parameters], self.rows.line[line] = outcome.parameters, outcome.corners
+        self.rows.numbers[place] = outcome.sigma, outcome.scale, outcome.residual, outcome.mean_season
+        self.rows.status[place] = kernel.FOUND, outcome.has_another
+
+    @classmethod
+    def compiled(cls, batches: Sequence[Batch], rows: Rows) -> "Fits":
+        """Return what the compiled search has found."""
+        made = cls(batches=batches, rows=rows, reasons={}, paths=Paths(compiled=rows.path))
+        status, residual = rows.status[:, 0], rows.numbers[:, 2]
+        is_found = (status == kernel.FOUND) & (residual < CONVERGED)
+        for place in () if is_found.all() else np.flatnonzero(~is_found).tolist():
+            batch, row, _, _ = made._find(place)
+            moves, has_mode = status[place] in {kernel.FOUND, kernel.NOT_FOUND}, status[place] == kernel.FOUND
+            made._put(place, _without_mode(batch, row, moves, has_mode, float(residual[place])))
+        return made
+
+    @classmethod
+    def reference(cls, batches: Sequence[Batch], outcomes: Sequence[Fit | str], paths: Paths) -> "Fits":
+        """Return what the reference has found."""
+        rows = kernel.make_room([(batch.calendar.grid, len(batch.values)) for batch in batches])
+        made = cls(batches=batches, rows=rows, reasons={}, paths=paths)
+        for place, outcome in enumerate(outcomes):
+            made._put(place, outcome)
+        return made
 
 
 def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None = None, threads: int = 1) -> Fits:
@@ -290,58 +417,16 @@ def fit(batches: Sequence[Batch], scales: Scales = Scales(), paths: Paths | None
     if library is None:
         return _fit_by_reference(batches, scales, paths)
     count = sum(len(batch.values) for batch in batches)
-    threads = min(threads, count // MIN_ROWS_PER_THREAD)
-    if threads < 2:
-        return _fit(library, batches, scales, paths)
-    with ThreadPoolExecutor(threads) as pool:
-        return _fit(library, list(_split(batches, -(-count // threads))), scales, paths, pool)
-
-
-def _split(batches: Sequence[Batch], most: int) -> Iterator[Batch]:
-    """Yield batches of at most so many series."""
-    for batch in batches:
-        for begin in range(0, len(batch.values), most):
-            yield Batch(calendar=batch.calendar, values=batch.values[begin : begin + most])
-
-
-def _fit(
-    library: Kernel, batches: Sequence[Batch], scales: Scales, paths: Paths | None, pool: Executor | None = None
-) -> Fits:
-    """Fit all batches with the compiled search, in the threads of a pool if there is one."""
-    ends = list(accumulate((len(batch.values) for batch in batches), initial=0))
-    before = paths.compiled if paths and paths.compiled is not None and len(paths.compiled) == ends[-1] else None
-
-    def search(place: int) -> Rows:
-        begin = None if before is None else before[ends[place] : ends[place + 1]]
-        priors = LINE_SCALE**-2, scales.seasonality**-2, 1 / scales.changepoint
-        return library.fit(batches[place].calendar.grid, batches[place].values, *priors, begin)
-
-    places = range(len(batches))
-    found = list(pool.map(search, places) if pool else map(search, places))
-    fits = tuple(each for batch, rows in zip(batches, found, strict=True) for each in _read(batch, rows))
-    return Fits(fits=fits, paths=Paths(compiled=np.concatenate([rows.path for rows in found]) if found else None))
-
-
-def _read(batch: Batch, rows: Rows) -> Iterator[Fit | str]:
-    """Yield the models that the compiled search has found, or why there is none."""
-    numbers, statuses = rows.numbers.tolist(), rows.status.tolist()
-    for place, ((sigma, scale, residual, mean_season), (status, has_another)) in enumerate(
-        zip(numbers, statuses, strict=True)
-    ):
-        if status == kernel.FOUND and residual < CONVERGED:
-            yield Fit(
-                calendar=batch.calendar,
-                parameters=rows.parameters[place],
-                sigma=sigma,
-                scale=scale,
-                residual=residual,
-                has_another=has_another != 0,
-                _corners=rows.line[place],
-                _mean_season=mean_season,
-            )
-        else:
-            moves, is_found = status in {kernel.FOUND, kernel.NOT_FOUND}, status == kernel.FOUND
-            yield _without_mode(batch, place, moves, is_found, residual)
+    before = paths.compiled if paths and paths.compiled is not None and len(paths.compiled) == count else None
+    rows = library.fit(
+        [(batch.calendar.grid, batch.values) for batch in batches],
+        LINE_SCALE**-2,
+        scales.seasonality**-2,
+        1 / scales.changepoint,
+        before,
+        max(1, min(threads, count // MIN_ROWS_PER_THREAD)),
+    )
+    return Fits.compiled(batches, rows)
 
 
 def _fit_by_reference(batches: Sequence[Batch], scales: Scales, paths: Paths | None) -> Fits:
@@ -355,8 +440,8 @@ def _fit_by_reference(batches: Sequence[Batch], scales: Scales, paths: Paths | N
     for shape, places in alike.items():
         models, found[shape] = _fit_rows([batches[place] for place in places], scales, before.get(shape))
         fits |= dict(zip(places, models, strict=True))
-    every = tuple(model for place in range(len(batches)) for model in fits[place])
-    return Fits(fits=every, paths=Paths(reference=found))
+    outcomes = [model for place in range(len(batches)) for model in fits[place]]
+    return Fits.reference(batches, outcomes, Paths(reference=found))
 
 
 def _fit_rows(batches: Sequence[Batch], scales: Scales, path: Path | None) -> tuple[list[list[Fit | str]], Path]:

@@ -41,7 +41,7 @@ def search(on: Calendar, values: Floats, begin: kernel.Words | None = None, scal
     library = kernel.load()
     assert library is not None
     priors = model.LINE_SCALE**-2, scales.seasonality**-2, 1 / scales.changepoint
-    return library.fit(on.grid, values, *priors, begin)
+    return library.fit([(on.grid, values)], *priors, begin)
 
 
 def is_same(one: Rows, other: Rows) -> bool:
@@ -126,7 +126,12 @@ def test_its_own_residual_is_that_of_optimality() -> None:
     found = search(on, values)
     sigma, scale, residual, _ = found.numbers.T
     theirs = model.optimality(
-        on.columns, values / scale[:, None], found.parameters, sigma**2, on.ridge(USUAL), on.lasso(USUAL)
+        on.columns,
+        values / scale[:, None],
+        found.parameters.reshape(10, -1),
+        sigma**2,
+        on.ridge(USUAL),
+        on.lasso(USUAL),
     )
     assert residual == pytest.approx(theirs, abs=5e-9)
 
@@ -134,8 +139,8 @@ def test_its_own_residual_is_that_of_optimality() -> None:
 def test_its_line_and_season_are_those_of_its_parameters() -> None:
     on = calendar(800, WEEKLY)
     found = search(on, walk(3, 800)[None])
-    fit = Fit(calendar=on, parameters=found.parameters[0], sigma=1, scale=found.numbers[0, 1], residual=0)
-    assert found.line[0] == pytest.approx(fit.corners, rel=1e-12)
+    fit = Fit(calendar=on, parameters=found.parameters, sigma=1, scale=found.numbers[0, 1], residual=0)
+    assert found.line == pytest.approx(fit.corners, rel=1e-12)
     assert found.numbers[0, 3] == pytest.approx(fit.mean_season, rel=1e-9)
 
 
@@ -145,7 +150,7 @@ def test_its_fourier_terms_are_exact(begin: str) -> None:
     on = Calendar.of(times_ns, ALL)
     library = kernel.load()
     assert library is not None
-    assert library.waves(on.grid, times_ns) == pytest.approx(on.columns[:, on.line_size :], abs=2e-15)
+    assert library.waves(on.grid.seasons, times_ns) == pytest.approx(on.columns[:, on.line_size :], abs=2e-15)
 
 
 # --- the same bits -------------------------------------------------------------------------------------------------
@@ -320,21 +325,97 @@ def test_a_library_with_another_interface_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("nodes", "values", "said"),
+    ("nodes", "said"),
     [
-        ([0, 5, 40], np.ones((1, 40)), "nodes must rise from bar 0 to bar 39"),
-        ([0, 20, 10, 39], np.ones((1, 40)), "nodes must rise from bar 0 to bar 39"),
-        ([0, *range(5, 35), 39], np.ones((1, 40)), "32 nodes"),
-        ([0, 5, 39], np.ones((1, 39)), "but there are 40 bars"),
+        ([0, 20, 10, 39], "nodes must rise from bar 0"),
+        ([0, 20, 20, 39], "nodes must rise from bar 0"),
+        ([-1, 20, 39], "nodes must rise from bar 0"),
+        ([0, *range(5, 35), 39], "32 nodes"),
+        ([0, 39], "2 nodes"),
     ],
-    ids=["beyond the last bar", "falling", "too many", "a bar too few"],
+    ids=["falling", "twice the same", "before the first bar", "too many", "too few"],
 )
-def test_what_would_leave_its_memory_is_not_asked(nodes: list[int], values: Floats, said: str) -> None:
+def test_nodes_that_the_library_has_no_room_for_are_refused(nodes: list[int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        kernel.Nodes(np.array(nodes))
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ([(1000, 18)], "36 Fourier terms; at most 34 are allowed"),
+        ([(1000, 20), (1000, -3)], "periods and orders must be positive"),
+        ([(0, 1)], "periods and orders must be positive"),
+    ],
+    ids=["too many", "a negative order", "no period"],
+)
+def test_seasons_that_the_library_has_no_room_for_are_refused(table: list[tuple[int, int]], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        kernel.Seasons(table)
+
+
+@pytest.mark.parametrize(
+    ("last", "values", "said"),
+    [
+        (40, np.ones((1, 40)), "the last node must be bar 39, not 40"),
+        (39, np.ones((1, 39)), "but there are 40 bars"),
+        (39, np.ones(40), "but there are 40 bars"),
+    ],
+    ids=["beyond the last bar", "a bar too few", "one dimension"],
+)
+def test_what_would_leave_its_memory_is_not_asked(last: int, values: Floats, said: str) -> None:
     library = kernel.load()
     assert library is not None
-    grid = kernel.Grid(times_ns=calendar(40).times_ns, nodes=np.array(nodes), seasons=np.zeros((0, 2), np.int64))
+    nodes = kernel.Nodes(np.array([0, 5, last]))
+    grid = kernel.Grid(times_ns=calendar(40).times_ns, nodes=nodes, seasons=kernel.Seasons())
     with pytest.raises(ValueError, match=said):
-        library.fit(grid, values, 0.04, 0.01, 20)
+        library.fit([(on.grid, np.ones((2, 40))) for on in [calendar(40)]] + [(grid, values)], 0.04, 0.01, 20)
+
+
+def test_what_is_checked_cannot_be_changed_afterwards() -> None:
+    grid = calendar(800, WEEKLY).grid
+    for array in (grid.nodes.places, grid.seasons.table):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 7
+
+
+def test_a_path_of_another_series_too_few_is_not_read() -> None:
+    values = np.stack([walk(seed) for seed in range(3)])
+    with pytest.raises(ValueError, match=r"paths have the shape \(2, 130\), not \(3, 130\)"):
+        search(calendar(120), values, search(calendar(120), values).path[:2])
+
+
+@pytest.mark.parametrize("change", [np.asfortranarray, lambda each: each[::-1][::-1], lambda each: each.astype(">f8")])
+def test_values_in_another_order_or_form_have_the_same_models(change: Callable[[Floats], Floats]) -> None:
+    values = np.stack([walk(seed) for seed in range(3)])
+    assert is_same(search(calendar(120), change(values)), search(calendar(120), values))
+
+
+def test_values_that_are_not_aligned_have_the_same_models() -> None:
+    values = np.stack([walk(seed) for seed in range(3)])
+    room = np.zeros(values.nbytes + 1, np.uint8)[1:].view()
+    shifted = np.frombuffer(room.data, np.float64, values.size).reshape(values.shape)
+    shifted[:] = values
+    assert not shifted.flags.aligned
+    assert is_same(search(calendar(120), shifted), search(calendar(120), values))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_series_of_several_calendars_are_found_in_one_call_as_alone(threads: int) -> None:
+    calendars = [calendar(60), calendar(3), calendar(800, WEEKLY), calendar(61), calendar(120)]
+    many = [
+        np.stack([walk(seed, len(on.times_ns)) for seed in range(rows)])
+        for on, rows in zip(calendars, (3, 1, 4, 1, 5), strict=True)
+    ]
+    library = kernel.load()
+    assert library is not None
+    asked = [(on.grid, values) for on, values in zip(calendars, many, strict=True)]
+    alone = [search(on, values) for on, values in zip(calendars, many, strict=True)]
+    priors = model.LINE_SCALE**-2, USUAL.seasonality**-2, 1 / USUAL.changepoint
+    for begin in (None, np.concatenate([each.path for each in alone])):
+        together = library.fit(asked, *priors, begin, threads)
+        for part in ("parameters", "line", "numbers", "status"):
+            assert getattr(together, part).tobytes() == b"".join(getattr(each, part).tobytes() for each in alone)
 
 
 # --- on other processors, and under sanitizers ---------------------------------------------------------------------
@@ -349,9 +430,11 @@ def asked(count: int, draw: Callable[[int], tuple[Calendar, Floats]]) -> list[tu
 def packed(on: Calendar, values: Floats, begin: kernel.Words | None) -> bytes:
     """Return a request as run_search.c reads it."""
     grid = on.grid
-    head = [len(grid.times_ns), len(grid.nodes), grid.waves, len(grid.seasons), len(values), int(begin is not None)]
+    counts = grid.nodes.count, grid.seasons.waves, grid.seasons.count
+    head = [len(grid.times_ns), *counts, len(values), int(begin is not None)]
     priors = [model.LINE_SCALE**-2, USUAL.seasonality**-2, 1 / USUAL.changepoint]
-    arrays = [np.asarray(head, np.int64), np.asarray(priors), grid.times_ns, grid.nodes, grid.seasons, values]
+    places = grid.times_ns, grid.nodes.places, grid.seasons.table
+    arrays = [np.asarray(head, np.int64), np.asarray(priors), *places, values]
     return b"".join(np.ascontiguousarray(each).tobytes() for each in arrays) + (
         b"" if begin is None else begin.tobytes()
     )
