@@ -6,7 +6,7 @@ zone.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +17,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import numpy as np
 import pandas as pd
 
-from trader.model import OHLV, YEARS, Closes, Ohlv
+from trader.model import OHLV, YEARS, Closes, Line, Ohlv
 
 PLAIN = frozenset((str, int, float, bool, NoneType))
 """The types that are encoded as they are."""
@@ -44,7 +44,7 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any
         return {name: [None if math.isnan(each) else each for each in column] for name, column in columns}
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, Line)):
         return [encode(item) for item in value]
     if isinstance(value, Mapping):
         return {key: encode(item) for key, item in value.items()}
@@ -154,6 +154,8 @@ def _make_decoder(kind: Any) -> Decoder:  # noqa: ANN401 the declared type of a 
         return lambda _, data: {key: inner(key, value) for key, value in decode_object(data).items()}
     if origin is tuple:
         return _make_decoder_of_tuples(arguments)
+    if origin is Sequence:
+        return _make_decoder_of_tuples((*arguments, ...))
     if is_dataclass(kind):
         return lambda _, data: decode(kind, data)  # type: ignore[arg-type]  # it is a class
     return _make_decoder_of_plain(kind)

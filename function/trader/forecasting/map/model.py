@@ -16,7 +16,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import numpy as np
 
@@ -250,7 +250,7 @@ class Fit:
         return float((self.calendar.mean_waves * self.parameters[self.calendar.line_size :]).sum() * self.scale)
 
     def level_usd(self, time_ns: Nanoseconds) -> float:
-        """Return the line at a time, at the level of the prices; see Fits.lines_usd."""
+        """Return the line at a time, at the level of the prices; see Fits.line_usd."""
         usd = float(self.trend(time_ns)[0])
         return usd + self.mean_season if self.calendar.has_free_level else usd
 
@@ -321,26 +321,23 @@ class Fits:
             _mean_season=mean_season,
         )
 
-    @cached_property
-    def lines_usd(self) -> list[list[float]]:
-        """The line of each series at its corners, at the level of the prices; without a model, it means nothing.
+    def line_usd(self, place: int) -> Floats:
+        """Return the line of a series at its corners, at the level of the prices; without a model, it means nothing.
 
         With a free level, that is the line plus the mean of the Fourier terms: only their sum is determined.
         """
-        line, ends = self._lines
-        usd = line.tolist()
-        return [usd[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+        return self._lines[0][self._bounds[place] : self._bounds[place + 1]]
 
     @cached_property
     def ends_usd(self) -> list[float]:
-        """The last value of each of `lines_usd`."""
+        """The last value of each series' `line_usd`."""
         line, ends = self._lines
         found: list[float] = line[ends - 1].tolist()
         return found
 
     @cached_property
     def are_finite(self) -> list[bool]:
-        """Whether all values of each of `lines_usd` are finite."""
+        """Whether all values of each series' `line_usd` are finite."""
         line, ends = self._lines
         is_finite = np.isfinite(line)
         if is_finite.all():
@@ -368,6 +365,11 @@ class Fits:
         size, nodes = batch.calendar.grid.size, batch.calendar.grid.nodes.count
         first, corner = parameters[number] + row * size, corners[number] + row * nodes
         return batch, row, slice(first, first + size), slice(corner, corner + nodes)
+
+    @cached_property
+    def _bounds(self) -> list[int]:
+        """Where each series' line begins, and where the last one ends."""
+        return [0, *self._lines[1].tolist()]
 
     @cached_property
     def _begins(self) -> tuple[list[int], list[int], list[int]]:
