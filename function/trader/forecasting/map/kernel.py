@@ -163,7 +163,7 @@ class Kernel:
         asked = [(grid, *_checked(grid, values)) for grid, values in batches]
         found = make_room([(grid, len(values)) for grid, _, values in asked])
         if begin is not None:
-            begin = np.ascontiguousarray(begin, np.uint32)
+            begin = _plain(begin, np.uint32)
             if begin.shape != found.path.shape:
                 raise ValueError(f"paths have the shape {begin.shape}, not {found.path.shape}: one for each series")
         needed = max((self._memory_bytes(len(times), grid.seasons.waves) for grid, times, _ in asked), default=0)
@@ -184,7 +184,7 @@ class Kernel:
 
     def waves(self, seasons: Seasons, times_ns: Times) -> Floats:
         """Return the Fourier terms at any times, (times, waves), with the same bits on every machine."""
-        times_ns = np.ascontiguousarray(times_ns, np.int64)
+        times_ns = _plain(times_ns, np.int64)
         found = np.zeros((len(times_ns), seasons.waves))
         self._waves(_address(times_ns), len(times_ns), seasons.address, seasons.count, _address(found))
         return found
@@ -213,7 +213,13 @@ def _checked(grid: Grid, values: Floats) -> tuple[Times, Floats]:
         raise ValueError(f"the last node must be bar {bars - 1}, not {grid.nodes.bars - 1}")
     if values.ndim != 2 or values.shape[1] != bars:
         raise ValueError(f"values have the shape {values.shape}, but there are {bars} bars")
-    return np.ascontiguousarray(grid.times_ns, np.int64), np.ascontiguousarray(values, np.float64)
+    return _plain(grid.times_ns, np.int64), _plain(values, np.float64)
+
+
+def _plain(values: NDArray[Any], kind: type[np.generic]) -> Any:  # noqa: ANN401 an array of this kind
+    """Return the values as C expects them: of this kind, aligned, and without gaps in memory."""
+    made = np.ascontiguousarray(values, kind)
+    return made if made.flags.aligned else made.copy()
 
 
 def make_room(counts: Iterable[tuple[Grid, int]]) -> Rows:
