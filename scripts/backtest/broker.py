@@ -285,7 +285,7 @@ class BacktraderBroker:
                     reason=f"{kind.replace('-', ' ')} of its bracket" if is_leg else order.reason,
                 )
             )
-            if kind == MARKET:
+            if not is_leg:
                 self._filled_at[name] = executed or time
             if kind == STOP_LOSS:
                 self._last_stop[order.symbol] = _describe_stop(order.symbol, time)

@@ -260,6 +260,13 @@ def test_after_one_bracket_took_its_profit_at_the_open_the_next_one_has_a_stop()
     assert prices_of(broker) == [("market", 100.0), ("take-profit", 150.0), ("market", 100.0), ("stop-loss", 97.0)]
 
 
+def test_a_filled_stop_without_a_bracket_tells_when_it_was_filled() -> None:
+    broker = after(panel([100, 100, 96, 96, 96]), submit(PLAIN), submit(stop_at(97)))
+    stops = [each for each in broker.orders_of(["AAPL"]) if each.type.is_stop]
+    assert len(stops) == 2  # itself, and the last stop of the symbol
+    assert {each.filled_at for each in stops} == {broker.fills[1].time}
+
+
 def test_a_stop_without_a_bracket_sells_within_a_bar_that_opens_high() -> None:
     prices = panel([100, 100, 95], opens=[100, 100, 150], highs=[100, 100, 151], lows=[100, 100, 92])
     assert prices_of(after(prices, submit(PLAIN), submit(stop_at(97))))[1:] == [("stop-loss", 97.0)]
