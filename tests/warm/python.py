@@ -14,7 +14,8 @@ from scripts import ROOT
 
 FOLDER = Path(__file__).parent
 PACKAGES = (
-    *("numpy", "pandas", "requests", "tenacity", "filelock", "holidays"),
+    *("numpy", "pandas", "pandas.core.reshape.reshape", "pyarrow.pandas_compat", "requests", "tenacity", "filelock"),
+    "holidays.financial.ny_stock_exchange",
     *("boto3", "s3transfer", "click", "rich.console", "rich.table", "rich.progress", "jinja2"),
     *("matplotlib.figure", "matplotlib.backends.backend_svg", "backtrader", "empyrical", "prophet"),
 )
@@ -26,7 +27,10 @@ OWN = (
     *("scripts.backtest.run", "scripts.backtest.compare", "scripts.sweep.run", "scripts.rules.run"),
     *("scripts.rules.write", "scripts.cloud.plan", "scripts.cloud.deploy", "scripts.cloud.destroy"),
     *("scripts.cloud.bootstrap", "scripts.cloud.secrets", "scripts.cloud.halt", "scripts.cloud.invoke"),
-    *("scripts.cloud.logs", "scripts.cloud.rollback"),
+    *("scripts.cloud.logs", "scripts.cloud.rollback", "scripts.export.export", "scripts.lookahead.run"),
+    *("scripts.owner.digest", "scripts.owner.report", "scripts.run.clean"),
+    *("trader.broker.alpaca", "trader.broker.embedded", "trader.forecasting.stan"),
+    *(f"scripts.commands.{each.stem}" for each in sorted(Path(ROOT, "scripts", "commands").glob("[a-z]*.py"))),
 )
 """What the commands that tests start import of the repository. A copy in another clone forgets it again."""
 
@@ -37,9 +41,9 @@ TESTING = (
     *("moto.s3.responses", "moto.sns.responses", "moto.ssm.responses", "moto.sts.responses"),
     *("cryptography.x509", "detect_secrets.core.secrets_collection", "elftools.elf.elffile", "nbclient", "nbformat"),
     *("sphinx.application", "pygments.lexers", "msgspec", "psutil", "yaml"),
-    *("distributed", "arch.bootstrap", "clarabel", "scipy.optimize", "tblib", "holidays"),
+    *("distributed", "arch.bootstrap", "clarabel", "scipy.optimize", "tblib"),
     *("scripts.backtest.report", "scripts.bench.main", "scripts.bench.parity", "scripts.bench.scale"),
-    *("scripts.export.export", "scripts.layer.build", "scripts.owner.report", "scripts.report.html"),
+    *("scripts.layer.build", "scripts.report.html"),
 )
 """What pytest's workers import in addition to OWN: nothing that pytest rewrites, such as its plugins, or tests."""
 
