@@ -257,7 +257,7 @@ class _Rolling:
         """Yield a symbol's forecast at each bar, or why there is none."""
         column = self._column[symbol]
         ends = self._count[column, [bar for bar, _ in bars]]
-        begins = self._count[column, [fit_bar for _, fit_bar in bars]] - 1
+        begins = self._count[column, [min(each) for each in bars]] - 1  # a leak that is planted fits to a later bar
         prices_usd = self._values[column, [bar for bar, _ in bars]].tolist()
         for (bar, fit_bar), begin, end, price_usd in zip(bars, begins.tolist(), ends.tolist(), prices_usd, strict=True):
             found = self._fits[symbol, fit_bar]
