@@ -243,7 +243,8 @@ class TableForecaster:
     """A Forecaster that takes forecasts from a table, and computes missing ones.
 
     With an executor, blocks are computed there in advance; without one, each forecast is computed when requested. The
-    table forgets a forecast that was taken: it is asked for once, and there are a million in ten years of an index.
+    table forgets a symbol's forecast when a later one is taken: there are a million in ten years of an index. In a gap,
+    the same one is taken at several bars.
     """
 
     def __init__(
@@ -262,6 +263,7 @@ class TableForecaster:
         self._executor = executor
         self._futures: dict[tuple[str, datetime], Future[Table]] = {}
         self._known = ChainMap[tuple[str, datetime], Any](self._table, self._futures)
+        self._taken: dict[str, datetime] = {}  # the bar of each symbol's last forecast
         self._begun = 0  # the number of blocks that were handed to the executor
 
     def forecast(
@@ -290,7 +292,11 @@ class TableForecaster:
     def _take(self, each: tuple[str, datetime]) -> Forecast | Denial:
         if future := self._futures.get(each):
             self._learn(future.result())
-        return self._table.pop(each)
+        symbol, time = each
+        before, self._taken[symbol] = self._taken.get(symbol, time), time
+        if before != time:
+            self._table.pop((symbol, before), None)
+        return self._table[each]
 
     def _learn(self, computed: Table) -> None:
         """Add new forecasts; existing ones are kept."""

@@ -123,12 +123,11 @@ class PanelCloses(KnownCloses):
 
     @override
     def items(self) -> ItemsView[str, Closes]:
-        seen = self._look(list(self._symbols))
-        return {symbol: seen[symbol] for symbol in self._symbols}.items()
+        return self._look_at_all().items()
 
     @override
     def values(self) -> ValuesView[Closes]:
-        return dict(self.items()).values()
+        return self._look_at_all().values()
 
     @override
     def measure_returns(self, lookback_bars: int) -> dict[str, float]:
@@ -161,6 +160,10 @@ class PanelCloses(KnownCloses):
     def _require(self, symbol: str) -> None:
         if symbol not in self._symbols:
             raise KeyError(symbol)
+
+    def _look_at_all(self) -> dict[str, Closes]:
+        seen = self._look(list(self._symbols))
+        return {symbol: seen[symbol] for symbol in self._symbols}
 
     def _look(self, symbols: Sequence[str]) -> Mapping[str, Closes]:
         """Return the closes that were looked at so far, those of `symbols` among them."""

@@ -187,6 +187,14 @@ def test_a_known_forecast_is_not_computed_again() -> None:
     assert not any(bars for task in executor.given for bars in task.bars.values())
 
 
+def test_a_forecast_is_known_until_a_later_one_is_taken() -> None:
+    first, second = times(ONE, 2)
+    known = forecasts.TableForecaster(ONE, options(), times(ONE, 2), table=table(ONE, options(), 2))
+    again = [ask(known, ONE, at)[0] for at in (first, first, second)]  # the first is asked for in a gap, too
+    assert again[0] is again[1]
+    assert list(known._table) == [("A", second)]
+
+
 def test_only_the_bars_of_a_block_that_are_not_known_are_computed() -> None:
     executor = Here()
     first, second = times(ONE, 2)
