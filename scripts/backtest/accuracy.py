@@ -34,15 +34,14 @@ def calibration(result: Result) -> dict[str, Any]:
         if spec is None:
             reason = f"SIGNAL={settings.signal} reads none"
         return {**begin, "reason": reason, "overall": None, "by_symbol": []}
-    symbols = sorted({each.symbol for each in result.scored})
+    scored: dict[str, list[Scored]] = {}
+    for each in result.scored:
+        scored.setdefault(each.symbol, []).append(each)
     return {
         **begin,
         "reason": "",
         "overall": _scores(result.scored),
-        "by_symbol": [
-            {"symbol": symbol, **_scores([each for each in result.scored if each.symbol == symbol])}
-            for symbol in symbols
-        ],
+        "by_symbol": [{"symbol": symbol, **_scores(scored[symbol])} for symbol in sorted(scored)],
     }
 
 

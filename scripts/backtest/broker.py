@@ -136,6 +136,11 @@ class Exchange(bt.brokers.BackBroker):  # type: ignore[misc] # Backtrader ships 
         is_canceled: bool = super().cancel(order, bracket)
         return is_canceled
 
+    def notify(self, order: Any) -> None:  # noqa: ANN401 Backtrader's order
+        """Report an order that has ended. Backtrader would copy each earlier state, too, which nobody asks for."""
+        if not order.alive():
+            self.notifs.append(order)
+
     def _ocoize(self, order: Any, oco: Any) -> None:  # noqa: ANN401 Backtrader's order
         """Do nothing: orders cancel each other by their bracket only, and this would search all that are pending."""
 

@@ -332,8 +332,8 @@ class Driver(bt.Strategy):  # type: ignore[misc] # Backtrader ships no types
 class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
     """The data feed of one symbol: `rows` of Backtrader's time, open, high, low and close, which it loads all at once.
 
-    Backtrader would read one row after another, and fill in the last prices anew at each bar. It only reads the lines,
-    so those of the same values are in the same memory: with closes only, all prices.
+    Backtrader would read one row after another, and fill in the last prices anew at each bar. Lines of the same values
+    are one line: with closes only, all prices. Volume and open interest, which nobody reads, are empty.
     """
 
     params = (("rows", ()),)
@@ -341,16 +341,16 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
     def preload(self) -> None:
         """Fill the lines with all rows."""
         rows, self.p.rows = np.asarray(self.p.rows, np.float64).reshape(-1, 5), ()
-        lines, zeros = self.lines, np.zeros(len(rows))
-        arrays: dict[bytes, array[float]] = {}
-        for line, values in zip(
-            (lines.datetime, lines.open, lines.high, lines.low, lines.close, lines.volume, lines.openinterest),
-            (*rows.T, zeros, zeros),
-            strict=True,
-        ):
-            data = values.tobytes()
-            line.array = arrays.setdefault(data, array("d", data))
+        lines, places = self.lines, self.lines.getlinealiases()
+        read: dict[bytes, Any] = {}
+        for name, values in zip(("datetime", "open", "high", "low", "close"), rows.T, strict=True):
+            data, place = values.tobytes(), places.index(name)
+            if data not in read:
+                read[data] = lines.lines[place]
+                read[data].array = array("d", data)
+            lines.lines[place] = read[data]
         self.home()
+        self._read = tuple(read.values())
         self._times: array[float] = lines.datetime.array
         self._row = 0
 
@@ -361,7 +361,7 @@ class Feed(bt.feed.DataBase):  # type: ignore[misc] # Backtrader ships no types
     def advance(self, size: int = 1, datamaster: Any = None, ticks: bool = True) -> None:  # noqa: ANN401, ARG002 Backtrader's own
         """Go to the next row."""
         self._row += size
-        for line in self.lines.lines:
+        for line in self._read:
             line._idx += size  # not by the property, which checks how the line is kept
             line.lencount += size
 

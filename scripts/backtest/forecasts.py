@@ -277,9 +277,9 @@ class TableForecaster:
         if self._executor is not None and wanted:
             self._look_ahead(self._executor, self._blocks.of(max(wanted.values())))
         missing: dict[datetime, list[str]] = {}
-        for symbol, time in wanted.items():
-            if (symbol, time) not in self._known:
-                missing.setdefault(time, []).append(symbol)
+        for each in wanted.items():
+            if each not in self._futures and each not in self._table:
+                missing.setdefault(each[1], []).append(each[0])
         for time, symbols in missing.items():
             self._begin(symbols, time)
         return collect([self._take(each) for each in wanted.items()], closes)
@@ -293,9 +293,10 @@ class TableForecaster:
         if future := self._futures.get(each):
             self._learn(future.result())
         symbol, time = each
-        before, self._taken[symbol] = self._taken.get(symbol, time), time
-        if before != time:
-            self._table.pop((symbol, before), None)
+        if (before := self._taken.get(symbol)) != time:
+            self._taken[symbol] = time
+            if before is not None:
+                self._table.pop((symbol, before), None)
         return self._table[each]
 
     def _learn(self, computed: Table) -> None:

@@ -8,6 +8,7 @@ or if there is anything about it that may need a word: a jump, a note, or no pri
 import math
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from datetime import datetime
+from functools import cached_property
 from typing import override
 
 import numpy as np
@@ -47,10 +48,13 @@ class Ranks:
         places = np.arange(len(index), dtype=np.int32)[:, np.newaxis]
         self._last = np.maximum.accumulate(np.where(is_there, places, np.int32(-1)), axis=0)
         self._counts = is_there.cumsum(axis=0, dtype=np.int32)
+        self._rows: dict[datetime, int] = {}
 
     def row(self, bar: datetime) -> int:
-        """Return the row of a bar."""
-        return int(self._times_ns.searchsorted(to_ns(bar), side="right")) - 1
+        """Return the row of a bar, which is asked for again and again."""
+        if (row := self._rows.get(bar)) is None:
+            row = self._rows[bar] = int(self._times_ns.searchsorted(to_ns(bar), side="right")) - 1
+        return row
 
     def count_bars(self, row: int, symbol: str, after: datetime | None = None) -> int:
         """Return how many bars there are of a plain symbol up to a row, or of those that begin after a time."""
@@ -58,14 +62,19 @@ class Ranks:
         before = -1 if after is None else min(self.row(after), row)
         return int(self._counts[row, column]) - (int(self._counts[before, column]) if before >= 0 else 0)
 
-    def last_bar(self, row: int, symbol: str) -> datetime:
-        """Return the start of a plain symbol's last bar up to a row."""
-        return self._times[int(self._last[row, self._column[symbol]])]
+    def last_bars(self, row: int, symbols: Sequence[str]) -> dict[str, datetime]:
+        """Return the start of the last bar of each of some plain symbols up to a row."""
+        rows = self._last[row, [self._column[symbol] for symbol in symbols]].tolist()
+        return {symbol: self._times[each] for symbol, each in zip(symbols, rows, strict=True)}
 
-    def last_usd(self, row: int, symbol: str) -> float:
-        """Return a plain symbol's last close up to a row."""
-        column = self._column[symbol]
-        return float(self._prices_usd[column][self._counts[row, column] - 1])
+    def last_usd(self, row: int, symbols: Sequence[str]) -> dict[str, float]:
+        """Return the last close of each of some plain symbols up to a row."""
+        columns = [self._column[symbol] for symbol in symbols]
+        places = self._counts[row, columns].tolist()
+        return {
+            symbol: float(self._prices_usd[column][place - 1])
+            for symbol, column, place in zip(symbols, columns, places, strict=True)
+        }
 
     def take(self, row: int, symbols: Sequence[str], oldest_ns: int) -> tuple[list[bool], list[float]]:
         """Return, as of a row, which symbols are plain and have a last bar that is not older, and all their returns.
@@ -144,18 +153,28 @@ class PanelCloses(KnownCloses):
 
     @override
     def last_bar(self, symbol: str) -> datetime:
-        self._require(symbol)
-        return last_bar(self._others, symbol) if symbol in self._others else self._ranks.last_bar(self._row, symbol)
+        return self._last_bars[symbol]
 
     @override
     def last_usd(self, symbol: str) -> float:
-        self._require(symbol)
-        return last_usd(self._others, symbol) if symbol in self._others else self._ranks.last_usd(self._row, symbol)
+        return self._last_usd[symbol]
 
     @override
     def keep_last(self, count: int) -> "PanelCloses":
         parts = self._gains, self._others, self._ranks, self._row, self._read
         return PanelCloses(list(self._symbols), *parts, min(count, self._count))
+
+    @cached_property
+    def _last_bars(self) -> Mapping[str, datetime]:
+        """The last bar of every symbol: whoever asks for one's asks for all."""
+        known = {symbol: last_bar(self._others, symbol) for symbol in self._others if symbol in self._symbols}
+        return known | self._ranks.last_bars(self._row, [each for each in self._symbols if each not in known])
+
+    @cached_property
+    def _last_usd(self) -> Mapping[str, float]:
+        """The last close of every symbol."""
+        known = {symbol: last_usd(self._others, symbol) for symbol in self._others if symbol in self._symbols}
+        return known | self._ranks.last_usd(self._row, [each for each in self._symbols if each not in known])
 
     def _require(self, symbol: str) -> None:
         if symbol not in self._symbols:

@@ -394,7 +394,9 @@ def _monthly(
 def _by_symbol(result: Result, made: Sequence[Trade]) -> list[dict[str, Any]]:
     """Return a row for every symbol of the panel, traded or not, with the best result first."""
     alone = buy_and_hold.returns(result)
-    of = {symbol: [trade for trade in made if trade.symbol == symbol] for symbol in alone}
+    of: dict[str, list[Trade]] = {symbol: [] for symbol in alone}
+    for trade in made:
+        of[trade.symbol].append(trade)
     rows = [_symbol(symbol, of[symbol], alone[symbol], result.options.cash_usd) for symbol in alone]
     return sorted(rows, key=lambda row: (-row["pnl_usd"], row["symbol"]))
 
