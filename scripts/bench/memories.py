@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scripts import console
-from scripts.bench import harness
+from scripts.bench import harness, load
 from scripts.bench.harness import Measurement
 from scripts.cloud import cost
 from scripts.cloud.cost import FREE_GB_S, Estimate
@@ -89,6 +89,7 @@ def measure(progress: Progress) -> list[MeasuredEngine]:
         with measuring(target, MEMORIES_MB[-1], engine) as under_measure:
             measured = under_measure.run_all(progress)
             in_brackets = {sold: under_measure.run_in_brackets(sold) for sold in IN_BRACKETS}
+        load.orphans_s += sum(each.computed_s for each in (*measured.values(), *in_brackets.values()))
         month = Estimate(
             schedule=schedule,
             memory_mb=MEMORIES_MB[-1],
