@@ -87,11 +87,12 @@ def compute(task: Task) -> Table:
         made = (each for symbol, bars in due.bars.items() for each in ask_prophet(due, symbol, bars))
         return waiting | dict(made)
     try:
-        return waiting | _Rolling(due).table()
+        found = _Rolling(due).table()
     except MemoryError as error:
         raise BacktestError(
             "there is not enough memory for the forecasts; use fewer symbols or a smaller HISTORY_BARS"
         ) from error
+    return waiting | found if waiting else found
 
 
 def _set_aside(task: Task) -> tuple[Table, Task]:

@@ -32,16 +32,16 @@ class Ranks:
         """Compute returns over `lookback_bars`; a run sees the last `count` bars, `index` has the starts of all."""
         self.lookback_bars = lookback_bars
         self._column = {symbol: number for number, symbol in enumerate(series)}
-        self._prices_usd = [each.prices_usd for each in series.values()]
         self._times_ns = index.as_unit("ns").asi8
         self._times: list[datetime] = index.to_pydatetime().tolist()
         shape = len(index), len(series)
-        self._returns = np.full(shape, np.nan)
+        self._returns, self._last_usd = np.full(shape, np.nan), np.full(shape, np.nan)
         is_there, self._is_plain = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         for number, each in enumerate(series.values()):
             rows = self._times_ns.searchsorted(each.times_ns)
             is_there[rows, number] = True
             self._is_plain[rows, number] = each.are_plain(count) if not each.notes else False
+            self._last_usd[rows, number] = each.prices_usd
             if len(each) > lookback_bars:
                 usd = each.prices_usd
                 self._returns[rows[lookback_bars:], number] = usd[lookback_bars:] / usd[:-lookback_bars] - 1
@@ -70,11 +70,7 @@ class Ranks:
     def last_usd(self, row: int, symbols: Sequence[str]) -> dict[str, float]:
         """Return the last close of each of some plain symbols up to a row."""
         columns = [self._column[symbol] for symbol in symbols]
-        places = self._counts[row, columns].tolist()
-        return {
-            symbol: float(self._prices_usd[column][place - 1])
-            for symbol, column, place in zip(symbols, columns, places, strict=True)
-        }
+        return dict(zip(symbols, self._last_usd[self._last[row, columns], columns].tolist(), strict=True))
 
     def take(self, row: int, symbols: Sequence[str], oldest_ns: int) -> tuple[list[bool], list[float]]:
         """Return, as of a row, which symbols are plain and have a last bar that is not older, and all their returns.

@@ -349,12 +349,12 @@ class Fits:
     def _lines(self) -> tuple[Floats, Integers]:
         """The lines at the level of the prices, one after another, and where each ends."""
         counts = [len(batch.values) for batch in self.batches]
-        corners = np.repeat([batch.calendar.grid.nodes.count for batch in self.batches], counts)
+        corners = np.array([batch.calendar.grid.nodes.count for batch in self.batches]).repeat(counts)
         line, are_free = self.rows.line, [batch.calendar.has_free_level for batch in self.batches]
         if any(are_free):
-            is_free = np.repeat(are_free, counts)
-            raised = line + np.repeat(self.rows.numbers[:, 3], corners)
-            line = np.where(np.repeat(is_free, corners), raised, line)
+            is_free = np.array(are_free).repeat(counts)
+            raised = line + self.rows.numbers[:, 3].repeat(corners)
+            line = np.where(is_free.repeat(corners), raised, line)
         return line, corners.cumsum()
 
     def _find(self, place: int) -> tuple[Batch, int, slice, slice]:
