@@ -38,7 +38,8 @@ def encode(value: Any) -> Any:  # noqa: ANN401 any of the model's values, as any
     if is_dataclass(kind):
         return {name: encode(each) for name, each in _list_fields(value)}
     if isinstance(value, pd.Series):
-        return {"times": [int(time.timestamp()) for time in value.index], "usd": value.to_list()}
+        times_s = pd.DatetimeIndex(value.index).as_unit("ns").asi8 // 10**9
+        return {"times": times_s.tolist(), "usd": value.to_list()}
     if isinstance(value, np.ndarray):
         columns = zip(OHLV, value.T.tolist(), strict=True)
         return {name: [None if math.isnan(each) else each for each in column] for name, column in columns}

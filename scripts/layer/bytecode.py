@@ -26,6 +26,16 @@ def compile_tree(python: Path, tree: Path) -> None:
     _call(command)
 
 
+def compile_checked(python: Path, tree: Path) -> None:
+    """Write __pycache__ for a whole tree as compile_tree does, but so that Python notices if a source has changed.
+
+    Raises LayerError if a file cannot be compiled.
+    """
+    command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "1"]
+    command += ["--invalidation-mode", "checked-hash", "-s", str(tree), str(tree)]
+    _call(command)
+
+
 def compile_bare(python: Path, tree: Path, documented: Sequence[str] = ()) -> None:
     """Write __pycache__ for a whole tree as compile_tree does, but without docstrings, and leave its sources empty.
 

@@ -2,8 +2,11 @@ import errno
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -327,6 +330,10 @@ def pack(folder: Path, zip_file: Path) -> set[str]:
     return {entry.filename for entry in entries(package(folder, zip_file, rules=folder / "no rules"))}
 
 
+def with_bytecode(*sources: str) -> set[str]:
+    return {*sources, *(cache_from_source(source) for source in sources)}
+
+
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package(FUNCTION, tmp_path_factory.mktemp("package") / "function.zip")
@@ -345,9 +352,10 @@ def test_the_function_has_all_modules_of_the_trader_the_rules_that_ship_and_noth
         *("trader/data/sample_prices.csv.gz", "trader/data/constituents.csv"),
         *(f"{compiled}/{name}" for name in ("libraries.sha256", "linux-aarch64.so", "linux-x86_64.so")),
     }
-    modules = {path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")}
+    modules = [path.relative_to(FUNCTION).as_posix() for path in (FUNCTION / "trader").rglob("*.py")]
     rules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rules").glob("*.py")}
-    assert {entry.filename for entry in entries(real)} == {"lambda_function.py", *modules, *data, *rules}
+    code = with_bytecode("lambda_function.py", *modules)
+    assert {entry.filename for entry in entries(real)} == {*code, *data, *rules}
 
 
 def test_the_function_brings_the_own_rules_along_in_their_folder(tmp_path: Path) -> None:
@@ -395,12 +403,53 @@ def test_packing_the_function_twice_gives_identical_bytes(real: Path, tmp_path: 
 )
 def test_leftovers_of_python_editors_and_tests_are_not_packed(left_over: str, function: Path, tmp_path: Path) -> None:
     tree_of(function, {left_over: b"x"})
-    assert pack(function, tmp_path / "function.zip") == {"lambda_function.py", "trader/__init__.py"}
+    assert pack(function, tmp_path / "function.zip") == with_bytecode("lambda_function.py", "trader/__init__.py")
 
 
 def test_a_hidden_folder_above_the_function_hides_nothing(tmp_path: Path) -> None:
     function = tree_of(tmp_path / ".work" / "tests" / "function", {"lambda_function.py": b"x = 1"})
-    assert pack(function, tmp_path / "function.zip") == {"lambda_function.py"}
+    assert pack(function, tmp_path / "function.zip") == with_bytecode("lambda_function.py")
+
+
+WITHOUT_COMPILER = """
+import sys
+from importlib.machinery import SourceFileLoader
+def refuse(*_, **__): raise AssertionError("compiled again")
+SourceFileLoader.source_to_code = refuse
+sys.path.insert(0, sys.argv[1])
+import lambda_function
+print(lambda_function.VERSION)
+"""
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Path:
+    """A function of version 1 as Lambda unpacks its zip; beside its source were leftovers that are no bytecode."""
+    left_over = {"__pycache__/lambda_function.cpython-313.pyc": b"x"}
+    function = tree_of(tmp_path / "function", {"lambda_function.py": b"VERSION = 1", **left_over})
+    unpack(package(function, tmp_path / "function.zip", rules=tmp_path), tmp_path / "task")
+    return tmp_path / "task"
+
+
+def load(task: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-I", "-B", "-c", WITHOUT_COMPILER, str(task)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_the_function_is_not_compiled_again_when_it_starts(unpacked: Path) -> None:
+    assert load(unpacked).stdout == "1\n"
+
+
+def test_a_source_that_was_edited_later_is_not_hidden_by_its_bytecode(unpacked: Path) -> None:
+    (unpacked / "lambda_function.py").chmod(0o600)
+    (unpacked / "lambda_function.py").write_text("VERSION = 2")
+    assert "compiled again" in load(unpacked).stderr
+
+
+def test_a_source_that_cannot_be_compiled_is_named(function: Path, tmp_path: Path) -> None:
+    tree_of(function, {"trader/broken.py": b"x ="})
+    with pytest.raises(LayerError, match=r"trader/broken\.py"):
+        package(function, tmp_path / "function.zip")
 
 
 @pytest.fixture
