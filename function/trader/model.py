@@ -52,9 +52,12 @@ DECIMALS = 9
 """Decimal places of a restated price or quantity: what lies beyond them is the rounding of a product."""
 
 
+CENT, HUNDREDTH_OF_CENT = Decimal("0.01"), Decimal("0.0001")
+
+
 def tick_usd(price_usd: float) -> Decimal:
     """Return the tick of US stocks: a cent at prices from one dollar, a hundredth of a cent below (SEC Rule 612)."""
-    return Decimal("0.01") if price_usd >= 1 else Decimal("0.0001")
+    return CENT if price_usd >= 1 else HUNDREDTH_OF_CENT
 
 
 def round_to_tick(price_usd: float) -> Decimal:

@@ -186,7 +186,7 @@ class _Rolling:
         self._closes = [each[rows] for each, rows in zip(self._values, self._priced, strict=True)]
         self._count = is_priced.cumsum(axis=1)
         self._column = {symbol: place for place, symbol in enumerate(task.closes.columns)}
-        self._fits: dict[tuple[str, int], tuple[Fits, int] | Denial] = {}
+        self._fits: list[dict[int, tuple[Fits, int] | Denial]] = [{} for _ in self._closes]  # by column and bar
 
         times_ns = local_ns(pd.DatetimeIndex(task.closes.index))
         self._is_rising = model.is_strictly_increasing(times_ns)
@@ -233,9 +233,9 @@ class _Rolling:
         for bar, windows in asked:
             alike: dict[object, list[_Window]] = {}
             for window in windows:
-                symbol, _, begin, end, bars = window
+                symbol, column, begin, end, bars = window
                 if (denial := deny_short_history(symbol, end - begin, self._task.key.spec)) is not None:
-                    self._fits[symbol, bar] = denial
+                    self._fits[column][bar] = denial
                 else:
                     alike.setdefault(bars, []).append(window)
             for group in alike.values():
@@ -243,31 +243,34 @@ class _Rolling:
                 try:
                     calendar = self._forecaster.calendar(self._local_ns[column][begin:end], is_rising=self._is_rising)
                 except ValueError as error:  # as in the bot's own forecaster
-                    self._fits |= {(symbol, bar): deny_failed_fit(symbol, error) for symbol, *_ in group}
+                    for symbol, each, *_ in group:
+                        self._fits[each][bar] = deny_failed_fit(symbol, error)
                     continue
                 closes = [self._closes[column][begin:end] for _, column, begin, end, _ in group]
                 values = np.array(closes) if len(closes) > 1 else closes[0][np.newaxis]  # a view takes less time
                 batches.append(Batch(calendar=calendar, values=values))
-                owners += [(symbol, bar) for symbol, *_ in group]
-        now = [symbol for symbol, _ in owners]
+                owners += [(symbol, each, bar) for symbol, each, *_ in group]
+        now = [symbol for symbol, *_ in owners]
         fits = model.fit(batches, paths=paths and paths.of(now, before))
-        self._fits |= {owner: (fits, place) for place, owner in enumerate(owners)}
+        for place, (_, column, bar) in enumerate(owners):
+            self._fits[column][bar] = fits, place
         return fits.paths, now
 
     def _outcomes(self, symbol: str, bars: Bars, moments: Sequence[datetime]) -> Iterator[Forecast | Denial]:
         """Yield a symbol's forecast at each bar, or why there is none."""
         column = self._column[symbol]
+        fits, predict = self._fits[column], self._forecaster.predict
         ends = self._count[column, [bar for bar, _ in bars]]
         begins = self._count[column, [min(each) for each in bars]] - 1  # a leak that is planted fits to a later bar
         prices_usd = self._values[column, [bar for bar, _ in bars]].tolist()
         for (bar, fit_bar), begin, end, price_usd in zip(bars, begins.tolist(), ends.tolist(), prices_usd, strict=True):
-            found = self._fits[symbol, fit_bar]
+            found = fits[fit_bar]
             if isinstance(found, Denial):
                 yield found
                 continue
             since_ns = None if bar == fit_bar else self._local_ns[column][begin:end]
             try:
-                yield self._forecaster.predict(symbol, moments[bar], price_usd, *found, bars_ns=since_ns)
+                yield predict(symbol, moments[bar], price_usd, *found, bars_ns=since_ns)
             except ArithmeticError as error:
                 yield deny_failed_fit(symbol, error)
             except UndeterminedError:

@@ -49,7 +49,7 @@ def is_visible(move_usd: float, price_usd: float) -> bool:
     What a forecast says beyond that, as for a share that does not move, is rounding and random draws, and so is its
     sign.
     """
-    return abs(move_usd) >= tick_usd(price_usd) / 2
+    return abs(move_usd) >= float(tick_usd(price_usd)) / 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
