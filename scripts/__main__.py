@@ -13,10 +13,10 @@ def main() -> None:
     if (function := str(ROOT / "function")) not in sys.path and Path(function).is_dir():
         sys.path.insert(0, function)  # a clone is not installed
     from scripts import console
-    from scripts.command import PROGRAM, application
+    from scripts.command import run_program
 
     console.survive_closed_pipes()
-    application()(prog_name=PROGRAM)
+    run_program()
 
 
 if __name__ == "__main__":

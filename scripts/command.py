@@ -402,6 +402,14 @@ def application() -> Application:
     return click.version_option(number, prog_name=PROGRAM)(made)
 
 
+def run_program(words: Sequence[str] | None = None) -> None:
+    """Run the command line that `words` are, or the process was given, and raise SystemExit: nothing comes after it."""
+    try:
+        application()(words, prog_name=PROGRAM)
+    finally:
+        gc.freeze()  # otherwise Python looks for garbage before it ends, which takes seconds after a long backtest
+
+
 def nearest(name: str, known: Sequence[str]) -> str | None:
     """Return the known name that is most like `name`, in whatever case; None if none is like it."""
     import difflib

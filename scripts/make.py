@@ -44,7 +44,7 @@ def main() -> None:
             console.ERR.print(problem, style="red", soft_wrap=True)
         console.ERR.print("nothing was run", style="red")
         sys.exit(console.USAGE)
-    command.application()(to_arguments(goal, typed), prog_name=command.PROGRAM)
+    command.run_program(to_arguments(goal, typed))
 
 
 def what_was_typed(env: Mapping[str, str]) -> tuple[Sequence[str], dict[str, str]]:
