@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,11 +17,13 @@ IDLE_S = 300
 
 
 @contextmanager
-def cluster(workers: int, *, path: str | None = None, restarts: bool = False) -> Iterator[str]:
+def cluster(
+    workers: int, *, path: str | None = None, restarts: bool = False, python: Sequence[str] = (sys.executable,)
+) -> Iterator[str]:
     """Start a scheduler on 127.0.0.1 with single-threaded workers, and yield its address; they end with the block.
 
     The scheduler cannot import our code, like one that serves many projects. `path` is the workers' PYTHONPATH, by
-    default ours. `restarts`: a worker that dies is replaced.
+    default ours. `restarts`: a worker that dies is replaced. `python` is how to start Python.
     """
     import distributed  # takes a second, and only a cluster needs it
 
@@ -30,7 +32,7 @@ def cluster(workers: int, *, path: str | None = None, restarts: bool = False) ->
 
         def start(path: str, *words: str) -> None:
             env = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
-            command = [sys.executable, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"]
+            command = [*python, "-m", "dask", *words, "--host", "127.0.0.1", "--no-dashboard"]
             process = subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.DEVNULL)
             processes.callback(process.wait)
             processes.callback(process.terminate)

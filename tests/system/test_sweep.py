@@ -37,6 +37,7 @@ from scripts.sweep.executors import Failure
 from scripts.sweep.run import main
 from scripts.sweep.walk_forward import parts
 from tests.commands import Command, in_process
+from tests.warm.python import python_of_clusters
 from trader.model import SAMPLE_PRICES
 
 PATH = os.pathsep.join((str(ROOT / "function"), str(ROOT)))
@@ -415,7 +416,7 @@ def test_a_results_file_with_other_content_is_left_alone(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    with cluster(2, path=PATH) as address:
+    with cluster(2, path=PATH, python=python_of_clusters()) as address:
         yield address
 
 
@@ -472,7 +473,7 @@ def test_a_cluster_without_living_workers_is_given_up(
 
 
 def test_workers_without_our_code_are_refused_with_the_remedy(sweep: Command) -> None:
-    with cluster(1, path="") as address:
+    with cluster(1, path="", python=python_of_clusters()) as address:
         code, _, said = sweep(SCHEDULER=address)
     assert code == 3
     assert "cannot import this repository's code" in said
@@ -480,7 +481,7 @@ def test_workers_without_our_code_are_refused_with_the_remedy(sweep: Command) ->
 
 
 def test_a_scheduler_without_workers_is_refused(sweep: Command) -> None:
-    with cluster(0) as address:
+    with cluster(0, python=python_of_clusters()) as address:
         code, _, said = sweep(SCHEDULER=address)
     assert code == 3
     assert "the scheduler has no workers; start some with" in said

@@ -47,6 +47,12 @@ TESTING = (
 )
 """What pytest's workers import in addition to OWN: nothing that pytest rewrites, such as its plugins, or tests."""
 
+DASK = (
+    *("distributed", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"),
+    *("scripts.sweep.cluster", "scripts.sweep.run", "scripts.backtest.preloaded", "pytest"),
+)
+"""What the processes of a Dask cluster import in tests of sweeps."""
+
 BASE = "WARM_PYTHON"
 """The variable with the socket of a server that other processes have started."""
 
@@ -74,6 +80,13 @@ def python_of_workers() -> Sequence[str]:
     return command(_serve_more(TESTING, ROOT))  # a copy of the one above
 
 
+def python_of_clusters() -> Sequence[str]:
+    """Return how to start a Dask scheduler or worker, whose settings in the environment Dask will not see."""
+    if sys.platform != "linux":
+        return [sys.executable]
+    return command(_serve_more(DASK, ROOT))
+
+
 def command(socket: str) -> Sequence[str]:
     """Return how to start a copy of a server's Python."""
     return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), socket]
@@ -86,8 +99,7 @@ def write_program(folder: Path, seeds: Sequence[int], *modules: str) -> Path:
     It starts a copy of a Python that has imported the modules, with the seed in PYTHONHASHSEED, which must be one of
     `seeds`.
     """
-    variables = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": _paths(ROOT)}
-    sockets = {seed: _serve(modules, PYTHONHASHSEED=str(seed), **variables) for seed in seeds}
+    sockets = {seed: _serve(modules, PYTHONHASHSEED=str(seed), PYTHONPATH=_paths(ROOT)) for seed in seeds}
     cases = "".join(f'{seed}) exec {shlex.join(command(at))} "$@" ;;\n' for seed, at in sockets.items())
     path = folder / "python"
     path.write_text(f"#!/bin/sh\ncase $PYTHONHASHSEED in\n{cases}esac\nexit 1\n", encoding="utf-8")
@@ -111,7 +123,8 @@ def _paths(clone: Path) -> str:
 
 @cache
 def _serve(packages: Sequence[str] = PACKAGES, **variables: str) -> str:
-    """Start a server, and return its socket."""
+    """Start a server, and return its socket. NumPy's linear algebra has one thread, as processes use all cores."""
+    variables["OPENBLAS_NUM_THREADS"] = "1"
     return _start([sys.executable, str(FOLDER / "server.py")], packages, ROOT, variables)
 
 

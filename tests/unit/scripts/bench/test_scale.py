@@ -1,12 +1,15 @@
 """The model of a sweep on many cores, and its parts measured at a tiny size."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from scripts.bench import scale
 from scripts.bench.scale import Size
 from scripts.bench.scale_model import FITTING, LAST, MAIN, OPENING, SENDING, TRADING, Costs, estimate
+from scripts.sweep.cluster import cluster
+from tests.warm.python import python_of_clusters
 
 COSTS = Costs(
     cells=4_000,
@@ -63,7 +66,8 @@ def test_a_worker_opens_no_more_prices_than_it_has_tasks() -> None:
     assert estimate(replace(COSTS, fits=1_000), 40).seconds[OPENING] == 1
 
 
-def test_a_tiny_sweep_is_measured_and_modeled() -> None:
+def test_a_tiny_sweep_is_measured_and_modeled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "cluster", partial(cluster, python=python_of_clusters()))
     tiny = Size(symbols=6, bars=400, grid="SIGNAL_THRESHOLD_FRACTION=0.01,0.02", folds=1, timed_bars=(2, 4))
     lines = scale.extrapolate(tiny, lambda *_: None)
     assert [line.what for line in lines[-3:]] == [
