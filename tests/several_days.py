@@ -3,13 +3,12 @@
 The symbol rises gently for 120 bars. A price a few percent lower is far below the trend line, so the bot buys it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lambda_function import run
@@ -40,10 +39,11 @@ def at(day: int, hour: int = 15, minute: int = 45) -> datetime:
 
 def bars_before(moment: datetime, interval: str, count: int) -> list[datetime]:
     """Return the starts of the last bars up to the one of this moment; 15-minute bars are those of the sessions."""
-    days = pd.bdate_range(end=moment.date(), periods=count if interval == "1d" else count // 26 + 2)
+    back = np.arange(1 - (count if interval == "1d" else count // 26 + 2), 1)
+    days: list[date] = np.busday_offset(np.datetime64(moment.date()), back, roll="backward").tolist()
     if interval == "1d":
-        return [datetime.combine(each.date(), time(), NEW_YORK) for each in days]
-    opens = [datetime.combine(each.date(), OPEN, NEW_YORK) for each in days]
+        return [datetime.combine(each, time(), NEW_YORK) for each in days]
+    opens = [datetime.combine(each, OPEN, NEW_YORK) for each in days]
     starts = [each + number * timedelta(minutes=15) for each in opens for number in range(26)]
     return [each for each in starts if each <= moment][-count:]
 
@@ -115,14 +115,18 @@ class SeveralDays:
             self._fake.now = moment
             self._fake.trade()
         first = min((min(closes) for closes in self._closes.values()), default=bars[-1])
-        past = [each for each in bars if each < first]
-        rows = pd.DataFrame(
-            {
-                symbol: [*RISE[BARS - len(past) :], *(closes.get(each, np.nan) for each in bars if each >= first)]
-                for symbol, closes in self._closes.items()
-            },
-            index=pd.Index(
-                [f"{each:%Y-%m-%d}" if self._interval == "1d" else each.isoformat() for each in bars], name="timestamp"
-            ),
-        )
-        rows.ffill().to_csv(self._folder / "prices.csv")
+        names = [f"{each:%Y-%m-%d}" if self._interval == "1d" else each.isoformat() for each in bars]
+        columns = [[symbol, *fill(bars, first, closes)] for symbol, closes in self._closes.items()]
+        rows = zip(["timestamp", *names], *columns, strict=True)
+        (self._folder / "prices.csv").write_text("".join(f"{','.join(row)}\n" for row in rows))
+
+
+def fill(bars: Sequence[datetime], first: datetime, closes: Mapping[datetime, float]) -> Iterator[str]:
+    """Yield a symbol's closes as a file has them: those that rise until the first bar, and then each until the next."""
+    past = sum(each < first for each in bars)
+    rise = [str(float(each)) for each in RISE[BARS - past :]]
+    yield from rise
+    known = rise[-1] if rise else ""
+    for bar in bars[past:]:
+        known = str(float(closes[bar])) if bar in closes else known
+        yield known

@@ -1,6 +1,7 @@
 """`make report` on the laptop and at the stand-in for Alpaca: real runs, their journal, and what went wrong."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,11 +37,21 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENGINE", "map")
 
 
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run on two days of the sample: it buys all symbols, and one is stopped out. Return what is left, to be copied."""
+    folder = tmp_path_factory.mktemp("two-days")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for day in (27, 28):
+            run({"time": f"2022-12-{day}T20:45:00Z"}, env={"ENGINE": "map"})
+    return folder / "out"
+
+
 @pytest.fixture
-def laptop() -> None:
-    """Run on two days of the sample: it buys all symbols, and one is stopped out."""
-    for day in (27, 28):
-        run({"time": f"2022-12-{day}T20:45:00Z"}, env={"ENGINE": "map"})
+def laptop(two_days: Path) -> None:
+    """Have traded on two days."""
+    shutil.copytree(two_days, "out")
 
 
 def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
