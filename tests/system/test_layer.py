@@ -8,6 +8,7 @@ import stat
 import subprocess
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -171,30 +172,46 @@ def test_every_module_is_imported_as_with_its_source_and_its_docstrings(layer: L
     assert import_all(tmp_path / "layer" / "python") == import_all(whole)
 
 
-def run_from(layer: Layer, folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Unpack the layer into a folder, and run a script that can import from nothing else."""
+@pytest.fixture(scope="module")
+def unpacked(layer: Layer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the files of the layer, which tests leave as they are."""
+    folder = tmp_path_factory.mktemp("unpacked")
     unpack(layer.zip, folder)
+    return folder
+
+
+@pytest.fixture
+def _unpacked_already(unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let verification find the layer unpacked, for tests of what comes after."""
+    folder = tmp_path / "verify"
+    (folder / "task").mkdir(parents=True)
+    (folder / "layer").symlink_to(unpacked)
+    monkeypatch.setattr(verify, "unpack_zips", lambda _zip_file: nullcontext(folder))
+
+
+def run_from(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that can import from nothing else but an unpacked layer."""
     script = f"import sys; sys.path.insert(0, {str(folder / 'python')!r})\n{script}"
     command = [str(TARGET.interpreter()), "-I", "-S", "-B", "-c", script]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_a_traceback_names_file_and_line(layer: Layer, tmp_path: Path) -> None:
-    done = run_from(layer, tmp_path, "import dateutil.parser\ndateutil.parser.parse('no date')")
+def test_a_traceback_names_file_and_line(unpacked: Path) -> None:
+    done = run_from(unpacked, "import dateutil.parser\ndateutil.parser.parse('no date')")
     source = (PLAIN / "dateutil/parser/_parser.py").read_text(encoding="utf-8").splitlines()
     line = next(number for number, each in enumerate(source, 1) if 'raise ParserError("Unknown string format' in each)
-    assert f'File "{tmp_path}/python/dateutil/parser/_parser.py", line {line}, in parse\n' in done.stderr
+    assert f'File "{unpacked}/python/dateutil/parser/_parser.py", line {line}, in parse\n' in done.stderr
     assert "dateutil.parser._parser.ParserError: Unknown string format: no date" in done.stderr
 
 
-def test_without_its_plots_pandas_says_that_matplotlib_is_required(layer: Layer, tmp_path: Path) -> None:
-    done = run_from(layer, tmp_path, "import pandas\npandas.Series([1]).plot()")
+def test_without_its_plots_pandas_says_that_matplotlib_is_required(unpacked: Path) -> None:
+    done = run_from(unpacked, "import pandas\npandas.Series([1]).plot()")
     assert "ImportError: matplotlib is required for plotting when the default backend" in done.stderr
 
 
-def test_botocore_uses_the_certificates_of_certifi(layer: Layer, tmp_path: Path) -> None:
-    done = run_from(layer, tmp_path, "from botocore.httpsession import get_cert_path\nprint(get_cert_path(True))")
-    assert done.stdout == f"{tmp_path}/python/certifi/cacert.pem\n"
+def test_botocore_uses_the_certificates_of_certifi(unpacked: Path) -> None:
+    done = run_from(unpacked, "from botocore.httpsession import get_cert_path\nprint(get_cert_path(True))")
+    assert done.stdout == f"{unpacked}/python/certifi/cacert.pem\n"
 
 
 def test_no_file_reveals_where_it_was_built(layer: Layer) -> None:
@@ -248,6 +265,7 @@ def test_all_of_lambdas_restrictions_held_during_the_run(findings: Findings) -> 
     assert len(findings.enforced) == 6
 
 
+@pytest.mark.usefixtures("_unpacked_already")
 def test_a_layer_compiled_for_another_architecture_is_refused(layer: Layer) -> None:
     with pytest.raises(BrokenLayerError, match=r"is compiled for \w+, not for arm64"):
         verify.verify(Target("3.13", "arm64"), layer.zip, no_progress)
@@ -300,11 +318,13 @@ def test_a_missing_library_fails_verification(sabotage: Sabotage) -> None:
         verify.verify(TARGET, sabotage(without="python/prophet.libs/"), no_progress)
 
 
+@pytest.mark.usefixtures("_unpacked_already")
 def test_a_failure_to_start_the_emulator_is_not_the_layers_fault(
     layer: Layer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
+    monkeypatch.setattr(verify, "check_contents", lambda _target, _tree: None)
     monkeypatch.setattr(verify, "fetch_emulator", lambda _target: (nothing, Path("/bin/false")))
     with pytest.raises(LayerError, match="before it listened") as told:
         verify.verify(TARGET, layer.zip, no_progress)
