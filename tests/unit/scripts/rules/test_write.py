@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from scripts import ROOT
 from scripts.console import CommandError
 from scripts.rules.write import find_test, write
 from tests.builders import settings
+from tests.warm.python import python
 from trader.alpha import loader
 from trader.settings import SettingsError
 
@@ -46,18 +46,9 @@ def test_the_test_of_the_written_rule_passes_and_can_fail() -> None:
 
 def run_tests() -> str:
     """Run the test beside the rule, as its first line says, and return the counts."""
-    words = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "rules/tests/test_mine.py",
-    ]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "function", ROOT)))}
+    words = [*python(), "-m", "pytest", "-q", "-p", "no:cacheprovider", "rules/tests/test_mine.py"]
+    paths = os.pathsep.join(map(str, (ROOT / "function", ROOT)))
+    env = {**os.environ, "PYTHONPATH": paths, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=env)
     return done.stdout.splitlines()[-1].split(" in ")[0]
 
