@@ -1,5 +1,6 @@
 """Sphinx's settings for the documentation site; `make docs` builds it."""
 
+import gc
 import sys
 from pathlib import Path
 
@@ -7,6 +8,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "function")]
 
 from scripts.docs.sources import repository_url  # noqa: E402 only now on the path
+
+gc.disable()  # a build ends within seconds, an eighth of which would be the search for garbage in all pages
 
 project = "prophet-trader"
 author = "the prophet-trader contributors"

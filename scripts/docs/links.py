@@ -35,9 +35,17 @@ def read(path: Path) -> _Page:
     return page
 
 
+@cache
+def find(link: str, folder: Path) -> Path:
+    """Return where a link from a page in a folder leads to: most links are on all pages."""
+    target = (folder / unquote(link)).resolve()
+    return target / "index.html" if target.is_dir() else target
+
+
 def broken_links(site: Path) -> Sequence[str]:
     """Return a line for each link from a page of the site to a file or a place of the site that does not exist."""
     read.cache_clear()
+    find.cache_clear()
     site = site.resolve()
     return [line for page in sorted(site.rglob("*.html")) for line in broken_on(page, site)]
 
@@ -48,8 +56,7 @@ def broken_on(page: Path, site: Path) -> Iterator[str]:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
             continue
-        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-        target = target / "index.html" if target.is_dir() else target
+        target = find(parts.path, page.parent) if parts.path else page
         place = unquote(parts.fragment)
         if not target.is_relative_to(site) or not target.is_file():
             yield f"{page.relative_to(site)}: there is no {link}"
