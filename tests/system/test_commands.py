@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def test_an_account_that_is_later_than_the_run_says_how_to_go_back(command: Comm
 
 
 def test_a_run_can_be_for_any_past_day(command: Command) -> None:
-    report = report_of(command("run", "--json", AT="2020-03-23T19:45:00Z"))
+    report = report_of(command("run", "--json", AT="2020-03-23T19:45:00Z", ENGINE="map"))
     assert (report["slot"], report["status"]) == ("2020-03-23T19:45:00Z", "TRADED")
 
 
@@ -125,8 +125,8 @@ def test_a_date_means_the_last_slot_of_its_session(command: Command) -> None:
 
 
 def test_losses_from_stops_trigger_the_daily_loss_stop(command: Command, tmp_path: Path) -> None:
-    report_of(command("run", "--json", AT="2022-10-05"))
-    after = report_of(command("run", "--json", AT="2022-10-07"))
+    report_of(command("run", "--json", AT="2022-10-05", ENGINE="map"))
+    after = report_of(command("run", "--json", AT="2022-10-07", ENGINE="map"))
     account = after["account"]["before"]
     assert "bracket filled" in (tmp_path / "out" / "run.log").read_text()
     assert account["equity_usd"] < account["last_equity_usd"] * 0.97, "the losses of the stops count as today's"
@@ -134,26 +134,30 @@ def test_losses_from_stops_trigger_the_daily_loss_stop(command: Command, tmp_pat
 
 
 def test_an_interruption_of_the_start_gives_no_traceback(tmp_path: Path) -> None:
-    assert interrupt(tmp_path, when=lambda: time.sleep(0.6)) == (True, False)
+    assert interrupt([sys.executable], tmp_path, when=lambda: time.sleep(0.6)) == (True, False)
 
 
 def test_an_interruption_of_a_price_request_gives_no_traceback(tmp_path: Path) -> None:
     with YahooFake({}, latency_s=0.3) as yahoo:
         variables = yahoo.environment | {"PRICE_SOURCES": "yahoo", "UNIVERSE": "AAPL"}
-        assert interrupt(tmp_path, when=partial(wait_until, lambda: yahoo.requests), **variables) == (True, False)
+        when = partial(wait_until, lambda: yahoo.requests)
+        assert interrupt(python(), tmp_path, when=when, **variables) == (True, False)
 
 
 def test_an_interruption_of_a_broker_call_gives_no_traceback(tmp_path: Path) -> None:
     with AlpacaFake() as alpaca:
         alpaca.latency_s = 0.2  # it must still be at work when the interruption arrives
         when = partial(wait_until, lambda: alpaca.requests)
-        assert interrupt(tmp_path, when=when, PRICE_SOURCES="file", **alpaca.environment) == (True, False)
+        variables = alpaca.environment | {"PRICE_SOURCES": "file"}
+        assert interrupt(python(), tmp_path, when=when, **variables) == (True, False)
 
 
-def interrupt(folder: Path, *, when: Callable[[], object], **variables: str) -> tuple[bool, bool]:
+def interrupt(
+    program: Sequence[str], folder: Path, *, when: Callable[[], object], **variables: str
+) -> tuple[bool, bool]:
     """Interrupt `make run` as Ctrl-C does; return whether it failed, and whether it printed a traceback."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables}
-    command = [sys.executable, "-m", "scripts", "run"]
+    command = [*program, "-m", "scripts", "run"]
     with subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as process:
         when()
         process.send_signal(signal.SIGINT)
@@ -182,8 +186,8 @@ def test_json_can_be_switched_off(command: Command) -> None:
 
 
 def test_one_day_buys_and_a_later_day_sells(command: Command) -> None:
-    first = report_of(command("run", "--json", AT="2022-11-02"))
-    second = report_of(command("run", "--json", AT="2022-11-08T20:45:00Z"))
+    first = report_of(command("run", "--json", AT="2022-11-02", ENGINE="map"))
+    second = report_of(command("run", "--json", AT="2022-11-08T20:45:00Z", ENGINE="map"))
     assert (first["investments"], second["investments"]) == ({"MSFT": 45}, {"MSFT": -45})
     assert second["account"]["after"]["cash_usd"] > 100_000
 
