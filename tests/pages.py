@@ -57,6 +57,12 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Browse:
     return open_page
 
 
+@pytest.fixture(scope="module")
+def opened(browse: Browse, page: Path) -> tuple[str, str]:
+    """Open the module's page as it is; return the DOM as text and the console messages."""
+    return browse(page)
+
+
 def measure(browse: Browse, page: Path, script: str, *flags: str, frame: str = "") -> Any:
     """Return the JSON that the script writes into the page; `frame` is the HTML of a page that shows measured.html."""
     text = re.sub(r"<meta http-equiv[^>]*>", "", page.read_text(encoding="utf-8"))
@@ -110,8 +116,8 @@ class RulesOfPages:
         # Only the page's own two scripts, and the one that measures.
         assert (light["scripts"], light["images"]) == (3, 0)
 
-    def test_the_policy_lets_the_pages_own_scripts_run(self, browse: Browse, page: Path) -> None:
-        dom, _ = browse(page)
+    def test_the_policy_lets_the_pages_own_scripts_run(self, opened: tuple[str, str], page: Path) -> None:
+        dom, _ = opened
         assert 'role="img" data-left=' in page.read_text(encoding="utf-8")
         assert re.search(r"<svg [^>]*data-left=[^>]* aria-label=", dom)
 
@@ -126,8 +132,8 @@ class RulesOfPages:
         assert light["page"] != dark["page"]
         assert light["ink"] != dark["ink"]
 
-    def test_the_browser_console_stays_empty(self, browse: Browse, page: Path) -> None:
-        assert browse(page)[1] == ""
+    def test_the_browser_console_stays_empty(self, opened: tuple[str, str]) -> None:
+        assert opened[1] == ""
 
     def test_nothing_in_the_page_points_outside(self, page: Path) -> None:
         text = page.read_text(encoding="utf-8")

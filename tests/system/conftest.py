@@ -1,5 +1,5 @@
 """Fixtures of the system tests."""
 
-from tests.pages import browse
+from tests.pages import browse, opened
 
-__all__ = ["browse"]
+__all__ = ["browse", "opened"]
