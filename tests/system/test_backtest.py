@@ -153,7 +153,7 @@ def panel() -> Panel:
 @pytest.fixture(scope="module")
 def days(panel: Panel) -> list[compare.Day]:
     """Compare each day's decisions on `make run`'s path with those of the backtest."""
-    return compare.compare(panel, options.from_env(BUSY))
+    return compare.compare(panel, options.from_env(BUSY | {"START": "2022-11-23", "END": "2022-12-02"}))
 
 
 def test_the_backtest_decides_like_make_run_on_every_day(days: list[compare.Day]) -> None:
@@ -220,23 +220,30 @@ def test_a_different_decision_is_found(panel: Panel, monkeypatch: pytest.MonkeyP
         return replace(bar, decision=replace(bar.decision, orders=orders))
 
     monkeypatch.setattr(compare, "backtest", other)
-    found = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-01"}))
+    found = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-01", "ENGINE": "map"}))
     assert any(each.differences for each in found)
 
 
 def test_days_without_decisions_prove_nothing(panel: Panel) -> None:
-    stale = compare.compare(panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60"}))
+    stale = compare.compare(
+        panel, options.from_env(BUSY | {"START": "2022-12-05", "MAX_PRICE_AGE_S": "60", "ENGINE": "map"})
+    )
     assert not compare.is_same(stale)
 
 
-def test_a_benchmark_and_a_cash_rate_change_no_trade(folder: Path, tmp_path: Path) -> None:
+def test_a_benchmark_and_a_cash_rate_change_no_trade(tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain", tmp_path / "other"
+    plain.mkdir()
+    other.mkdir()
+    assert command("backtest", plain, SHORT | {"ENGINE": "map"})[0] == 0
     sample = pd.read_csv(SAMPLE_PRICES, index_col=0)["PG"].rename("SPY")
-    sample.to_csv(tmp_path / "spy.csv", index_label="timestamp")
-    code, said, errors = command("backtest", tmp_path, SHORT | {"BENCHMARK": "spy.csv", "CASH_RATE": "0.04"})
+    sample.to_csv(other / "spy.csv", index_label="timestamp")
+    compared = {"ENGINE": "map", "BENCHMARK": "spy.csv", "CASH_RATE": "0.04"}
+    code, said, errors = command("backtest", other, SHORT | compared)
     assert code == 0, errors
     assert "the prices in spy.csv" in " ".join(said.split())
-    before, after = figures(folder), figures(tmp_path)
-    assert after["trades"] == before["trades"]
+    before, after = figures(plain), figures(other)
+    assert after["trades"] == before["trades"] != []
     assert after["interest_usd"] > 0
     held = sample.loc["2022-11-21":"2022-12-06"]
     expected = held.iloc[-1] / held.iloc[0] / (1 + after["options"]["slippage_fraction"]) - 1
