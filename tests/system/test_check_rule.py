@@ -1,10 +1,12 @@
 """make check-rule lets a good rule pass, and refuses others with the line and the reason.
 
-Each rule runs in processes of its own, as the command runs it. The line that is to be named ends with `# here`.
+Each rule runs in processes of its own: as the command runs it, or, where this tells nothing more, in copies of a Python
+that has imported pandas. The line that is to be named ends with `# here`.
 """
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
@@ -23,6 +25,8 @@ from trader.settings import SettingsError
 
 HEAD = "import numpy as np\nimport pandas as pd\n\nfrom trader.alpha.rule import *\n"
 HAS_SANDBOX = not sandbox.missing()
+
+type Watch = Callable[..., Report]
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +59,15 @@ def make_job(sources: Mapping[str, str], part: str) -> Job:
     )
 
 
-def watch(sources: Mapping[str, str], part: str = WATCHED, limit_s: float = 5.0) -> Report:
-    return run.run_child(replace(make_job(sources, part), limit_s=limit_s), has_sandbox=HAS_SANDBOX)
+@pytest.fixture
+def watch(python_of_rules: Path, monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Return a function that runs a rule in a copied process."""
+    monkeypatch.setattr(sys, "executable", str(python_of_rules))
+
+    def run_copy(sources: Mapping[str, str], part: str = WATCHED, limit_s: float = 5.0) -> Report:
+        return run.run_child(replace(make_job(sources, part), limit_s=limit_s), has_sandbox=False)
+
+    return run_copy
 
 
 def find_line(sources: Mapping[str, str]) -> str:
@@ -118,10 +129,13 @@ def test_what_is_no_file_is_wrong_usage(
     assert problem in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_parameter_that_the_rule_does_not_have_is_wrong_usage() -> None:
+def test_a_parameter_that_the_rule_does_not_have_is_wrong_usage(
+    python_of_rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(python_of_rules))
     signal = write("golden_cross").as_posix()
     with pytest.raises(SettingsError, match="RULE_DAY is not a parameter"):
-        run.try_rule(signal, run.read_sources(signal), {"RULE_DAY": "5"}, has_sandbox=HAS_SANDBOX)
+        run.try_rule(signal, run.read_sources(signal), {"RULE_DAY": "5"}, has_sandbox=False)
 
 
 # --- open, high, low and volume --------------------------------------------------------------------------------------
@@ -155,7 +169,7 @@ ON_BARS = "for s, b in view.bars.items():\n    x = {}  # here\n    yield view.ju
         ("b.iloc[-3, 1] / len(b) if len(b) > 2 else [][0]", "sample", ""),
     ],
 )
-def test_awkward_bars_are_tried(expression: str, kind: str, problem: str) -> None:
+def test_awkward_bars_are_tried(expression: str, kind: str, problem: str, watch: Watch) -> None:
     report = watch(make_rule_on_bars(ON_BARS.format(expression)))
     found = [each.problem for each in report.tried if each.kind == kind]
     assert found
@@ -163,7 +177,7 @@ def test_awkward_bars_are_tried(expression: str, kind: str, problem: str) -> Non
     assert bool(problem) == any(found)
 
 
-def test_a_rule_that_writes_into_bars_fails() -> None:
+def test_a_rule_that_writes_into_bars_fails(watch: Watch) -> None:
     sources = make_rule_on_bars("view.bars['AAPL'].iloc[-1, 1] = 1.0  # here\nreturn []")
     report = watch(sources)
     assert f"{find_line(sources)}: ValueError: assignment destination is read-only" in report.tried[0].problem
@@ -190,16 +204,17 @@ READER = "from trader.prices.file import FilePrices\nfrom trader.model import SA
         ("yield 5", "HERE = open('log.txt', 'a')  # here\n", "file"),
     ],
 )  # fmt: skip
-def test_a_rule_that_reaches_out_is_caught_at_the_line(lines: str, top: str, kind: str) -> None:
+def test_a_rule_that_reaches_out_is_caught_at_the_line(lines: str, top: str, kind: str, watch: Watch) -> None:
     sources = make_rule(lines, top)
     reached = watch(sources).reached
     assert (reached[0].kind, reached[0].where) == (kind, find_line(sources))
 
 
-def test_without_a_sandbox_nothing_is_written_either(folder: Path) -> None:
+@pytest.mark.parametrize("has_sandbox", [HAS_SANDBOX, False])
+def test_with_and_without_a_sandbox_nothing_is_written(folder: Path, *, has_sandbox: bool) -> None:
     sources = make_rule(EACH.format(f"open({str(folder / 'log.txt')!r}, 'w').write(s)"))
-    assert run.run_child(make_job(sources, WATCHED), has_sandbox=False).reached[0].where == find_line(sources)
-    assert run.run_child(make_job(sources, BIG), has_sandbox=False).reached
+    assert run.run_child(make_job(sources, WATCHED), has_sandbox=has_sandbox).reached[0].where == find_line(sources)
+    assert run.run_child(make_job(sources, BIG), has_sandbox=has_sandbox).reached
     assert list(folder.iterdir()) == []
 
 
@@ -217,13 +232,15 @@ def test_without_a_sandbox_nothing_is_written_either(folder: Path) -> None:
          """, "", ("view", "view.closes['AAPL']")),
     ],
 )  # fmt: skip
-def test_what_a_decision_changes_is_found_with_its_line(lines: str, top: str, what: tuple[str, str]) -> None:
+def test_what_a_decision_changes_is_found_with_its_line(
+    lines: str, top: str, what: tuple[str, str], watch: Watch
+) -> None:
     sources = make_rule(lines, top)
     (changed,) = watch(sources).changed
     assert (changed.what, changed.name, changed.where) == (*what, find_line(sources))
 
 
-def test_a_division_by_zero_is_found_on_constant_prices() -> None:
+def test_a_division_by_zero_is_found_on_constant_prices(watch: Watch) -> None:
     sources = make_rule(EACH.format("(c.iloc[-1] - c.mean()) / c.std()"))
     problems = {each.kind: each.problem for each in watch(sources).tried if each.problem}
     assert list(problems) == ["constant"]
@@ -231,21 +248,21 @@ def test_a_division_by_zero_is_found_on_constant_prices() -> None:
 
 
 @pytest.mark.parametrize("part", [WATCHED, BIG])
-def test_a_rule_that_takes_long_is_stopped_at_its_line(part: str) -> None:
+def test_a_rule_that_takes_long_is_stopped_at_its_line(part: str, watch: Watch) -> None:
     sources = make_rule("while True: pass  # here")
     found = watch(sources, part, limit_s=0.2)
     stopped = found.stopped
     assert stopped == f"{find_line(sources)}: it took longer than 0.2 s"
 
 
-def test_other_orders_of_slots_show_what_is_kept_elsewhere() -> None:
+def test_other_orders_of_slots_show_what_is_kept_elsewhere(watch: Watch) -> None:
     sources = make_rule("np.mine = getattr(np, 'mine', 0) + 1\n" + EACH.format("np.mine"))
     reports = Reports(watch(sources), watch(sources, ORDERS), None)
     found = {each.check: each.found for each in judge(sources, reports, read_layer())}
     assert "if the slots before it were decided before" in found["keeps nothing between slots"]
 
 
-def test_the_order_of_a_set_is_seen_in_another_process() -> None:
+def test_the_order_of_a_set_is_seen_in_another_process(watch: Watch) -> None:
     sources = make_rule("for s in {*view.closes}:  # here\n    yield view.judge(s, 1, reason='r')")
     reports = Reports(watch(sources), watch(sources, ORDERS), None)
     found = {each.check: each.found for each in judge(sources, reports, read_layer())}
@@ -264,5 +281,5 @@ def test_time_zones_and_the_files_of_packages_are_no_reach() -> None:
     sources = make_rule(
         "hour = view.slot.astimezone(ZoneInfo('America/New_York')).hour\n" + EACH.format("hour + weigh(20).sum()"), top
     )
-    found = watch(sources)
+    found = run.run_child(make_job(sources, WATCHED), has_sandbox=HAS_SANDBOX)
     assert (found.reached, found.changed, [each.problem for each in found.tried if each.problem]) == ([], [], [])

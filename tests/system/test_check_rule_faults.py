@@ -14,7 +14,6 @@ import pytest
 from scripts.rules import run
 from scripts.rules.check import REACHING, Verdict, judge
 from scripts.rules.source import read_layer
-from tests.warm.python import write_program
 from trader.model import Closes
 
 pytestmark = pytest.mark.slow
@@ -260,24 +259,18 @@ BY_ORDER = [
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a Python that has imported what a child imports before the rule, which takes most of its time."""
-    own = ("kinds", "report", "surroundings", "views", "watch")
-    modules = ("numpy", "pandas", *(f"scripts.rules.{each}" for each in own))
-    return write_program(tmp_path_factory.mktemp("python"), (*{*run.SEEDS.values()},), *modules)
-
-
-@pytest.fixture(scope="module")
 def closes() -> Mapping[str, Closes]:
     """Return the closes that each check gives its children, read once."""
     return run.read_sample()
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, python: Path, closes: Mapping[str, Closes], monkeypatch: pytest.MonkeyPatch) -> None:
+def folder(
+    tmp_path: Path, python_of_rules: Path, closes: Mapping[str, Closes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Make an empty folder the current one, and start the children from that Python, with shorter limits."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "executable", str(python_of_rules))
     monkeypatch.setattr(run, "read_sample", lambda: closes)
     monkeypatch.setattr(run, "MAX_DURATION_S", DECISION_S)
     monkeypatch.setattr(run, "MAX_LOADING_S", LOADING_S)
