@@ -12,6 +12,7 @@ import boto3
 import numpy as np
 import pytest
 from botocore.exceptions import BotoCoreError
+from tenacity import wait_none
 
 from lambda_function import lambda_handler, run
 from scripts.testkit import services
@@ -57,8 +58,12 @@ def fake() -> Iterator[AlpacaFake]:
 
 
 @pytest.fixture
-def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path) -> dict[str, str]:
-    """Return the settings for an account at Alpaca, with the same prices ending with the last session."""
+def alpaca(env: dict[str, str], fake: AlpacaFake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the settings for an account at Alpaca, with the same prices ending with the last session.
+
+    What has failed is repeated at once.
+    """
+    monkeypatch.setattr("trader.alpaca.client.wait_exponential_jitter", lambda **_: wait_none())
     series = {symbol: path(symbol, step) for symbol, step in {"A": -0.05, "B": -0.03, "C": 0.05, "D": 0.0}.items()}
     bars = services.daily_bars(range(120), datetime.now(UTC))
     rows = [
