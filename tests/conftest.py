@@ -5,12 +5,13 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import cache
 from typing import Any, override
 
 import botocore.session
 import pytest
+from botocore.hooks import EventAliaser
 from botocore.loaders import create_loader
 from hypothesis import settings
 from xdist.remote import Producer
@@ -33,6 +34,16 @@ if "LINES" not in os.environ:
 
 # Each session of boto3 would read the descriptions of AWS's services again, a tenth of a second for each client.
 botocore.session.create_loader = cache(create_loader)
+
+
+def _share_names(emitter: EventAliaser, *args: Any, _init: Callable[..., None] = EventAliaser.__init__) -> None:
+    """Let all sessions know the names of events that one has worked out, hundreds for each of them."""
+    _init(emitter, *args)
+    vars(emitter)["_alias_name_cache"] = EVENTS
+
+
+EVENTS: dict[str, str] = {}
+EventAliaser.__init__ = _share_names  # type: ignore[assignment, method-assign]
 
 
 SPLIT = ("test_planted_bugs.py", "test_check_rule_faults.py")
