@@ -92,6 +92,11 @@ def command(socket: str) -> Sequence[str]:
     return [sys.executable, "-I", "-S", str(FOLDER / "client.py"), socket]
 
 
+def python_after(*modules: str) -> Sequence[str]:
+    """Return how to start a Python that has imported these modules and no others, for tests of what imports do."""
+    return command(_serve(modules)) if sys.platform == "linux" else [sys.executable]
+
+
 @cache
 def write_program(folder: Path, seeds: Sequence[int], *modules: str) -> Path:
     """Write a program that stands for Python in tests that need a file, and a seed of hashes; return its path.

@@ -1,11 +1,11 @@
 """empyrical without SciPy: it is imported only when one of its functions is called."""
 
 import subprocess
-import sys
 
 import pytest
 
 from scripts import ROOT
+from tests.warm.python import python_after
 
 IMPORT = "import sys\nfrom scripts.backtest.ratios import empyrical\n"
 CALL = "empyrical.stability_of_timeseries([0.01, 0.02, -0.01, 0.03])"
@@ -13,7 +13,7 @@ CALL = "empyrical.stability_of_timeseries([0.01, 0.02, -0.01, 0.03])"
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", script],
+        [*python_after("pandas", "requests"), "-c", script],
         capture_output=True,
         text=True,
         check=False,

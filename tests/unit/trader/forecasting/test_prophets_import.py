@@ -1,16 +1,16 @@
 """Prophet is imported without Matplotlib, which only its plots need."""
 
 import subprocess
-import sys
 
 from scripts import ROOT
+from tests.warm.python import python_after
 
 IMPORT = "import sys\nfrom trader.forecasting.prophet import quiet_prophet\n"
 
 
 def run(script: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [*python_after("pandas", "holidays", "cmdstanpy"), "-c", script],
         capture_output=True,
         text=True,
         check=False,
