@@ -12,7 +12,6 @@ from typing import Any, override
 import botocore.session
 import pytest
 from botocore.hooks import EventAliaser
-from botocore.loaders import create_loader
 from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -33,7 +32,7 @@ if "LINES" not in os.environ:
     os.unsetenv("LINES")
 
 # Each session of boto3 would read the descriptions of AWS's services again, a tenth of a second for each client.
-botocore.session.create_loader = cache(create_loader)
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def _share_names(emitter: EventAliaser, *args: Any, _init: Callable[..., None] = EventAliaser.__init__) -> None:

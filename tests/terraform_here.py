@@ -46,17 +46,9 @@ def attach_provider(account: Mapping[str, str] = NO_ACCOUNT, folder: Path = ROOT
 @cache
 def _run_provider(account: tuple[tuple[str, str], ...], cwd: Path) -> str:
     """Start the provider that the root module requires, and return how Terraform reaches it, as it says itself."""
-    folder = TemporaryDirectory(prefix="provider-")
-    atexit.register(folder.cleanup)
-    for name in ("versions.tf", ".terraform.lock.hcl"):  # the locked version, not the newest that is allowed
-        shutil.copy(ROOT / "terraform" / name, folder.name)
-    words = ["terraform", "init", "-backend=false", "-input=false", "-no-color"]
-    done = subprocess.run(words, cwd=folder.name, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (program,) = Path(folder.name, ".terraform", "providers").rglob("terraform-provider-aws_*", recurse_symlinks=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | dict(account) | QUICK
     provider = subprocess.Popen(
-        [sys.executable, "-I", str(ROOT / "tests" / "terraform_provider.py"), program, *sorted(_kinds())],
+        [sys.executable, "-I", str(ROOT / "tests" / "terraform_provider.py"), _program(), *sorted(_kinds())],
         cwd=cwd,
         env=env,
         stdin=subprocess.PIPE,  # it ends with this process, and the provider with it
@@ -69,6 +61,20 @@ def _run_provider(account: tuple[tuple[str, str], ...], cwd: Path) -> str:
     name, _, value = provider.stdout.readline().strip().partition("=")
     assert name == ATTACH, "Terraform's provider has not said how it is reached"
     return value.strip("'")
+
+
+@cache
+def _program() -> Path:
+    """Return the provider's program. Terraform takes a second to find it, as it computes its checksum."""
+    folder = TemporaryDirectory(prefix="provider-")
+    atexit.register(folder.cleanup)
+    for name in ("versions.tf", ".terraform.lock.hcl"):  # the locked version, not the newest that is allowed
+        shutil.copy(ROOT / "terraform" / name, folder.name)
+    words = ["terraform", "init", "-backend=false", "-input=false", "-no-color"]
+    done = subprocess.run(words, cwd=folder.name, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = Path(folder.name, ".terraform", "providers").rglob("terraform-provider-aws_*", recurse_symlinks=True)
+    return found
 
 
 def _kinds() -> set[str]:

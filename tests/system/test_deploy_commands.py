@@ -66,11 +66,14 @@ def _terraform(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("TF_VAR_") or name in {"PROJECT", "STRATEGY", "JSON", "OUT", "PLAN", "LOCK", "CONFIRM"}:
             monkeypatch.delenv(name)
+    for name, value in terraform_here.QUICK.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
-def root(aws: Mapping[str, str], tmp_path: Path) -> Terraform:
+def root(aws: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Terraform:
     """Return the light root in a new folder, with an empty account."""
+    monkeypatch.setattr(terraform, "check_version", lambda: None)  # one more start of Terraform for each command
     folder = tmp_path / "terraform"
     folder.mkdir()
     (folder / "variables.tf").write_text(VARIABLES)
@@ -768,22 +771,27 @@ def in_use(live_site: tuple[Path, str]) -> Path:
     return live_site[0]
 
 
-@pytest.mark.parametrize(
-    ("variables", "because"),
-    [
-        ({}, "there is no terminal to ask on; set CONFIRM=prophet-trader"),
-        ({"CONFIRM": "yes"}, "'yes' is not prophet-trader"),
-    ],
-)
-def test_nothing_is_destroyed_without_the_projects_name(variables: dict[str, str], because: str, in_use: Path) -> None:
-    done = run(in_use, "destroy", **variables)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert f"nothing was destroyed: {because}" in done.stderr
+@pytest.fixture(scope="module")
+def unnamed(in_use: Path) -> subprocess.CompletedProcess[str]:
+    """Ask for the destruction, but do not name the project."""
+    return run(in_use, "destroy")
+
+
+def test_nothing_is_destroyed_without_the_projects_name(unnamed: subprocess.CompletedProcess[str]) -> None:
+    assert (unnamed.returncode, unnamed.stdout) == (3, "")
+    assert "nothing was destroyed: there is no terminal to ask on; set CONFIRM=prophet-trader" in unnamed.stderr
     assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
 
 
-def test_the_loss_is_shown_before_the_destruction(in_use: Path) -> None:
-    said = run(in_use, "destroy").stderr
+def test_nothing_is_destroyed_with_another_name(in_use: Path) -> None:
+    done = run(in_use, "destroy", CONFIRM="yes")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "nothing was destroyed: 'yes' is not prophet-trader" in done.stderr
+    assert len(boto3.client("s3").list_object_versions(Bucket=BUCKET)["Versions"]) == 7
+
+
+def test_the_loss_is_shown_before_the_destruction(unnamed: subprocess.CompletedProcess[str]) -> None:
+    said = unnamed.stderr
     assert f"This will be permanently destroyed in account {ACCOUNT}, region {REGION}:" in said
     assert f"bucket {BUCKET}: 1 record of runs" in said
     assert "strategies: trend" in said

@@ -8,6 +8,7 @@ and becomes a server itself.
 
 import atexit
 import contextlib
+import functools
 import gc
 import importlib.machinery
 import marshal
@@ -33,6 +34,9 @@ OF_CONSOLES = ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a client passes on."""
+
+SERVICES = ("sts", "ssm", "s3", "logs", "lambda", "iam", "sns", "cloudwatch", "events")
+"""What the commands use of AWS."""
 
 CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
 FORKSERVER = CONTEXTS["forkserver"]
@@ -189,8 +193,22 @@ def import_all(names: Sequence[str]) -> None:
         importlib.import_module(name)
 
 
+def read_descriptions() -> None:
+    """Let boto3, if it is imported, read the descriptions of AWS's services once, a tenth of a second for each copy."""
+    if "boto3" in sys.modules:
+        import boto3
+        import botocore.session
+        from botocore.loaders import create_loader
+
+        botocore.session.create_loader = functools.cache(create_loader)
+        session = boto3.Session("none", "none", region_name="us-east-1")
+        for service in SERVICES:
+            session.client(service)  # type: ignore[call-overload]
+
+
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder; with -I, which leaves it out, processes that a copy starts would not have PYTHONPATH
     import_all(sys.argv[2:])
+    read_descriptions()
     serve(sys.argv[1])
     run_and_end()

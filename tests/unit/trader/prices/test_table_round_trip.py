@@ -181,7 +181,7 @@ def outcome(text: str) -> object:
         return found.kind, found.notes, found.tables["close"].to_csv(), found.has_ohlc
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(HEADERS, ROWS)
 def test_the_fast_parser_and_the_careful_one_agree(header: str, fields: list[list[str]]) -> None:
     between = ";" if ";" in header else ","
