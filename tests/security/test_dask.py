@@ -87,7 +87,7 @@ CLIENT = dedent("""
     import json, sys, distributed, time
     from pathlib import Path
     while not Path(sys.argv[1]).is_file():
-        time.sleep(0.1)
+        time.sleep(0.02)
     address = json.loads(Path(sys.argv[1]).read_text())["address"]
     client = distributed.Client(address, timeout=float(sys.argv[2]), set_as_default=False)
     client.wait_for_workers(1, timeout=60)
@@ -117,5 +117,5 @@ def test_a_client_without_the_certificate_is_not_served(certified: tuple[str, Ma
     kept = {name: value for name, value in env.items() if not name.startswith("DASK_")}
     if lacking != "all":
         kept["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"] = env["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"]
-    done = ask(known, kept, 5)
+    done = ask(known, kept, 2)
     assert (done.returncode, done.stdout) == (1, "")

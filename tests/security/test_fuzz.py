@@ -5,9 +5,9 @@ The tests use few inputs, always the same; `make fuzz` (EXAMPLES=, SEED=) tries 
 
 import gzip
 import json
+import os
 import string
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,6 +24,7 @@ from scripts import ROOT
 from scripts.run import replay
 from tests.builders import price_csv
 from tests.security.invariants import check_names_cause, examples, in_time, run_soundly
+from tests.warm.python import python
 from trader.journal.base import JournalError
 from trader.settings import Settings, SettingsError, variables
 
@@ -215,8 +216,16 @@ def test_a_decompression_bomb_does_not_fill_the_memory(tmp_path: Path, bomb: tup
         for _ in range(6):
             file.write(part * (20_000_000 // len(part)))
     with in_time():
-        command = [sys.executable, "-c", READ, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=FUNCTION, timeout=60)
+        command = [*python(), "-c", READ, str(path)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=FUNCTION,
+            env={**os.environ, "PYTHONPATH": f"{FUNCTION}{os.pathsep}{ROOT}"},
+            timeout=60,
+        )
     assert f"price file {path}" in done.stderr
     assert float(done.stdout) < MAX_MB
 
