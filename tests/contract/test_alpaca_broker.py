@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import pytest
 from scripts import ROOT
 from scripts.testkit.alpaca import AlpacaFake, FaultKind
 from tests.fake_time import FakeTime
+from tests.warm.python import python
 from trader.alpaca.client import AlpacaClient
 from trader.broker.alpaca import AlpacaBroker
 from trader.broker.base import (
@@ -882,7 +882,7 @@ broker.submit(Order(client_order_id="one", symbol="AAPL", side=Side.BUY, quantit
 
 
 def in_a_process_with_other_settings(fake: AlpacaFake) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", SUBMIT, fake.url, fake.key_id, fake.secret]
+    command = [*python(), "-c", SUBMIT, fake.url, fake.key_id, fake.secret]
     environment = {**os.environ, **OTHER_SETTINGS, "PYTHONPATH": str(ROOT / "function")}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 

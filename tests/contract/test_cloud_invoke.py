@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 import zipfile
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from scripts.cloud import invoke
 from scripts.console import CommandError
 from tests.commands import Command, in_process
 from tests.run_record import record, stop_record
+from tests.warm.python import python
 from trader.model import NEW_YORK
 
 FUNCTION = "prophet-trader-trend"
@@ -419,7 +419,7 @@ def test_a_call_waits_longer_than_any_function_may_take() -> None:
 def test_an_interruption_says_that_the_function_keeps_running(aws: dict[str, str], aws_lambda: Lambda) -> None:
     aws_lambda.takes_s = 6
     environment = {**aws, "PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}
-    command = [sys.executable, "-m", "scripts", "invoke"]
+    command = [*python(), "-m", "scripts", "invoke"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while not aws_lambda.events and process.poll() is None:
             time.sleep(0.05)

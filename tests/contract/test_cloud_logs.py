@@ -21,6 +21,7 @@ from scripts.cloud import logs
 from scripts.cloud.aws import AwsError, connect
 from scripts.testkit import insights
 from tests.commands import Command, in_process
+from tests.warm.python import python
 from trader.model import Code
 from trader.settings import SettingsError
 
@@ -616,7 +617,7 @@ def test_an_interruption_stops_the_query_in_aws(monkeypatch: pytest.MonkeyPatch,
 def start(aws: dict[str, str], module: str = "logs", **variables: str) -> subprocess.Popen[str]:
     """Start a command in a separate process."""
     env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT / 'function'}:{ROOT}", **aws, **variables}
-    command = [sys.executable, "-m", "scripts", module]
+    command = [*python(), "-m", "scripts", module]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,9 @@ from urllib.request import Request, urlopen
 import boto3
 import pytest
 
+from scripts import ROOT
 from tests.builders import SLOT, settings
+from tests.warm.python import python
 from trader.journal.base import DamagedError, JournalError, Peak, Run
 from trader.journal.entry import Claim, Journal
 from trader.journal.record import build_record, build_report
@@ -332,7 +333,8 @@ getattr(Folder(Path(sys.argv[1])), sys.argv[2])("runs/x.json", "{}")
 
 @pytest.mark.parametrize("call", ["create", "write"])
 def test_a_process_that_is_killed_while_writing_leaves_no_name(tmp_path: Path, call: str) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path), call], check=False)
+    command = [*python(), "-c", KILLED_WHILE_WRITING, str(tmp_path), call]
+    done = subprocess.run(command, env={"PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}"}, check=False)
     assert done.returncode == 9
     assert (Folder(tmp_path).names("runs/"), Folder(tmp_path).read("runs/x.json")) == ([], None)
 

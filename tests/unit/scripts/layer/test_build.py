@@ -19,6 +19,7 @@ from scripts.layer.build import Built, Part, Stripped, owners_of, sizes_by_owner
 from scripts.layer.bytecode import compile_bare
 from scripts.layer.prune import files
 from scripts.layer.target import LayerError, Target
+from tests.warm.python import python
 from trader.progress import Progress
 
 X86_64, ARM64 = Target("3.13", "x86_64"), Target("3.13", "arm64")
@@ -33,10 +34,10 @@ def tree_of(folder: Path, sizes: Mapping[str, int]) -> Path:
     return folder
 
 
-def process(*command: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+def process(*command: str, cwd: Path, fresh: bool = False, **variables: str) -> subprocess.Popen[str]:
     """Start a separate Python process that can import this repository's modules."""
     return subprocess.Popen(
-        [sys.executable, *command],
+        [*python(fresh=fresh), *command],
         cwd=cwd,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT / 'function'}{os.pathsep}{ROOT}", **variables},
         stdout=subprocess.PIPE,
@@ -186,7 +187,7 @@ with build.workplace(Target(*sys.argv[1:])):
 
 
 def test_a_killed_build_does_not_block_the_next(build_folder: Path) -> None:
-    with process("-c", HOLD, HERE.python, HERE.arch, cwd=build_folder.parent) as holder:
+    with process("-c", HOLD, HERE.python, HERE.arch, cwd=build_folder.parent, fresh=True) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "building\n"
         with pytest.raises(LayerError), workplace(HERE):
