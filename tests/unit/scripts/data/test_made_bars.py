@@ -25,12 +25,19 @@ def test_each_session_ends_at_its_daily_close(tmp_path: Path) -> None:
     assert ends.to_numpy().tolist() == days[ends.columns].to_numpy().tolist()
 
 
-def test_a_short_day_has_fewer_bars(tmp_path: Path) -> None:
-    assert len(read(tmp_path, SHORT_DAY, SHORT_DAY).bars().calendar) == 14
+@pytest.fixture(scope="module")
+def short_day() -> str:
+    """Return the bars of the short day."""
+    return made_bars.write(SHORT_DAY, SHORT_DAY)
 
 
-def test_the_same_days_give_the_same_bytes() -> None:
-    assert made_bars.write(SHORT_DAY, SHORT_DAY) == made_bars.write(SHORT_DAY, SHORT_DAY)
+def test_a_short_day_has_fewer_bars(short_day: str, tmp_path: Path) -> None:
+    (tmp_path / "made.csv").write_text(short_day)
+    assert len(FilePrices(tmp_path / "made.csv", "15m").bars().calendar) == 14
+
+
+def test_the_same_days_give_the_same_bytes(short_day: str) -> None:
+    assert made_bars.write(SHORT_DAY, SHORT_DAY) == short_day
 
 
 def test_days_without_a_session_are_refused(
