@@ -14,12 +14,11 @@ from types import CodeType, FrameType, GeneratorType, ModuleType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from trader.alpha import base
 from trader.alpha.base import Facts, RuleError, Words
 from trader.alpha.confinement import TAKEN, RuleTimeoutError, Sources, confine, limit
-from trader.alpha.rule import PREFIX, ForecastKind, Insight, Parameter, Rule, View, find_parameters
+from trader.alpha.rule import PREFIX, ForecastKind, Insight, Parameter, Rule, View, find_parameters, freeze
 from trader.codec import MAX_NUMBER
 from trader.forecasting.base import ForecastSpec
 from trader.logs import MAX_CHARACTERS, one_line
@@ -62,7 +61,12 @@ class OwnRule:
     def insights(self, view: base.View) -> Sequence[Insight]:
         """See AlphaModel. Raises RuleError if the rule fails, takes too long, or returns nonsense."""
         found: list[Insight] = []
-        shown = View(copy_view(view) if COPIES_VIEW else view, ohlcv=self.facts.ohlcv, held_since=self.facts.held_since)
+        shown = View(
+            copy_view(view) if COPIES_VIEW else view,
+            is_frozen=COPIES_VIEW,
+            ohlcv=self.facts.ohlcv,
+            held_since=self.facts.held_since,
+        )
         with _blame(self.path), _confine(self.sources):
             decided = _iterate(self.rule(self.parameters).decide(shown))
             for each in decided:  # one by one: it may go on without end
@@ -389,12 +393,11 @@ def _is_beside(filename: str, path: str) -> bool:
 
 
 def copy_view(view: base.View) -> base.View:
-    """Return a view that shares nothing with another one that can be written to, be it by force."""
-    indexes = {id(each.index): each.index.copy(deep=True) for each in view.closes.values()}  # most symbols share one
+    """Return a view that shares nothing with another one that can be written to, be it by force. Closes are frozen."""
     return replace(
         view,
         closes={
-            symbol: pd.Series(np.array(each), index=indexes[id(each.index)], name=each.name)
+            symbol: freeze(each.to_numpy().copy(), each.index.copy(deep=True), each.name)
             for symbol, each in view.closes.items()
         },
         forecasts={symbol: replace(each) for symbol, each in view.forecasts.items()},

@@ -20,10 +20,11 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from trader.alpha import base
 from trader.alpha.base import RuleError
@@ -114,8 +115,11 @@ def find_parameters(owner: type) -> dict[str, "Parameter[int] | Parameter[float]
 class View:
     """What a rule is shown at a slot. All of it can be read, and none of it changed."""
 
-    def __init__(self, seen: base.View, *, ohlcv: bool = False, held_since: bool = False) -> None:
+    def __init__(
+        self, seen: base.View, *, is_frozen: bool = False, ohlcv: bool = False, held_since: bool = False
+    ) -> None:
         self._seen = seen
+        self._is_frozen = is_frozen
         self._since = held_since
         self._ohlcv = ohlcv
         self._closes: dict[str, Closes] | None = None
@@ -130,7 +134,8 @@ class View:
     def closes(self) -> Mapping[str, Closes]:
         """The closes of the chosen and the held symbols, in USD; the last one is the price now."""
         if self._closes is None:
-            self._closes = {symbol: _freeze(closes) for symbol, closes in self._seen.closes.items()}
+            seen = self._seen.closes.items()
+            self._closes = {symbol: each if self._is_frozen else _freeze(each) for symbol, each in seen}
         return self._closes
 
     @property
@@ -218,9 +223,14 @@ def _read_fraction(value: float | None) -> float | None:
 
 def _freeze(closes: Closes) -> Closes:
     """Return closes that cannot be written to, on the same memory."""
-    values = closes.to_numpy().view()
+    return freeze(closes.to_numpy(), closes.index, closes.name)
+
+
+def freeze(prices_usd: NDArray[np.floating[Any]], index: pd.Index, name: object) -> Closes:
+    """Return closes that cannot be written to, on this memory."""
+    values = prices_usd.view()
     values.flags.writeable = False
-    return pd.Series(values, index=closes.index, name=closes.name, copy=False)
+    return pd.Series(values, index=index, name=name, copy=False)
 
 
 def _join(ohlv: Ohlv, closes: Closes) -> pd.DataFrame:
