@@ -38,8 +38,9 @@ class Name:
 
     def has_changed(self) -> bool:
         """Check whether the name has another value now, or the value another content."""
-        now = vars(self.owner).get(self.name)
-        return now is not self.value or _list_content(now) != self.content
+        if vars(self.owner).get(self.name) is not self.value:
+            return True
+        return self.content is not None and _list_content(self.value) != self.content
 
 
 @dataclass(frozen=True, slots=True)
