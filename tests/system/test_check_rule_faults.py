@@ -4,6 +4,7 @@ The line that is to be named ends with `# here`; where two are at fault, the fir
 these faults; tests/system/test_check_rule.py has the children in one.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,11 @@ from trader.model import Closes
 
 pytestmark = pytest.mark.slow
 
-DECISION_S, LOADING_S = 2.5, 3.0
-"""The limits of a decision and of loading here: endless ones are as endless after these as after the product's own."""
+DECISION_S, LOADING_S, ENDLESS_S = 2.5, 3.0, 0.75
+"""The limits of a decision and of loading here, and of both for what is endless: it is so after any limit."""
+
+ENDLESS = re.compile(r"while True:|in itertools\.count\(|b in view\.closes\.values\(")
+"""What has no end, or none within the limits."""
 
 FUTURE, STATE, SAME, SHOWN, SIZE, AWS, OF_BOT, LOADS, SAMPLE, FLAT, NEW = (
     "no future",
@@ -268,12 +272,10 @@ def closes() -> Mapping[str, Closes]:
 def folder(
     tmp_path: Path, python_of_rules: Path, closes: Mapping[str, Closes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Make an empty folder the current one, and start the children from that Python, with shorter limits."""
+    """Make an empty folder the current one, and start the children from that Python."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", str(python_of_rules))
     monkeypatch.setattr(run, "read_sample", lambda: closes)
-    monkeypatch.setattr(run, "MAX_DURATION_S", DECISION_S)
-    monkeypatch.setattr(run, "MAX_LOADING_S", LOADING_S)
     Path("rules").mkdir()
 
 
@@ -286,7 +288,11 @@ def check(text: str) -> dict[str, str]:
     """Return what is said of each check that failed."""
     Path("rules/mine.py").write_text(text)
     sources = run.read_sources("rules/mine.py")
-    reports = run.try_rule("rules/mine.py", sources, {}, has_sandbox=False)
+    decision_s, loading_s = (ENDLESS_S, ENDLESS_S) if ENDLESS.search(text) else (DECISION_S, LOADING_S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "MAX_DURATION_S", decision_s)
+        patch.setattr(run, "MAX_LOADING_S", loading_s)
+        reports = run.try_rule("rules/mine.py", sources, {}, has_sandbox=False)
     return {each.check: each.found for each in judge(sources, reports, read_layer()) if each.verdict is Verdict.FAILED}
 
 
