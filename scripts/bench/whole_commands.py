@@ -27,7 +27,7 @@ from scripts.console import CommandError
 from trader.deadline import Deadline
 from trader.progress import Progress
 
-RUN_ROUNDS, SAMPLE_ROUNDS = 5, 3
+RUN_ROUNDS, SAMPLE_ROUNDS, IMPORT_ROUNDS = 5, 3, 3
 MAX_RUN_S, MAX_RUN_MB = 1.2, 300
 MIN_SAMPLE_RATIO = 3.0
 """How many times faster than the baseline the two years of the sample must be."""
@@ -188,11 +188,13 @@ def check_out(commit: str) -> Iterator[Path]:
 
 @cache
 def import_s(command: str) -> float:
-    """Return the CPU seconds to import what a command imports, and nothing else: the least of three processes."""
+    """Return the CPU seconds to import what a command imports, and nothing else: the least of some processes."""
     with TemporaryDirectory() as folder:
         env = harness.isolate(folder) | {"MODULES": f"{folder}/modules.json", **QUICK.get(command, {})}
         harness.watch([sys.executable, "-c", IMPORTED, command], folder, env, command)
-        rounds = [harness.watch([sys.executable, "-c", IMPORT], folder, env, "the imports") for _ in range(3)]
+        rounds = [
+            harness.watch([sys.executable, "-c", IMPORT], folder, env, "the imports") for _ in range(IMPORT_ROUNDS)
+        ]
     return min(float(each.printed.splitlines()[-1]) for each in rounds)
 
 

@@ -9,11 +9,24 @@ import pandas as pd
 import pytest
 
 from scripts import ROOT
-from scripts.bench import growth, harness, index_backtests, peers, whole_commands
+from scripts.bench import engines, forecast_stage, growth, harness, index_backtests, peers, whole_commands
 from scripts.bench.harness import Usage
 from scripts.bench.whole_commands import Found
 from scripts.console import CommandError
 from trader.progress import no_progress
+
+
+@pytest.fixture
+def one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure once what several rounds measure."""
+    for module, name in (
+        (engines, "ROUNDS"),
+        (forecast_stage, "ROUNDS"),
+        (growth, "ROUNDS"),
+        (whole_commands, "IMPORT_ROUNDS"),
+        (whole_commands, "RUN_ROUNDS"),
+    ):
+        monkeypatch.setattr(module, name, 1)
 
 
 def usage(wall_s: float) -> Usage:
@@ -22,8 +35,8 @@ def usage(wall_s: float) -> Usage:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes, while others use the machine
-def test_a_run_is_shown_beside_its_imports_and_its_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole_commands, "RUN_ROUNDS", 1)
+@pytest.mark.usefixtures("one_round")
+def test_a_run_is_shown_beside_its_imports_and_its_fits() -> None:
     line, memory = whole_commands.run(no_progress)
     parts_s = line.figures["imports_s"] + line.figures["fits_s"]
     assert line.limit.startswith(f"{parts_s:.1f} s: imports ")
@@ -32,6 +45,7 @@ def test_a_run_is_shown_beside_its_imports_and_its_fits(monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes, while others use the machine
+@pytest.mark.usefixtures("one_round")
 def test_an_index_is_backtested_on_every_bar_with_a_whole_history(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_backtests, "SYMBOLS", 6)
     monkeypatch.setattr(index_backtests, "BARS", 262)
@@ -43,8 +57,8 @@ def test_an_index_is_backtested_on_every_bar_with_a_whole_history(monkeypatch: p
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # minutes, while others use the machine
+@pytest.mark.usefixtures("one_round")
 def test_the_cost_of_whole_backtests_lies_beside_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(growth, "ROUNDS", 1)
     monkeypatch.setattr(growth, "BARS", (5, 10, 20))
     monkeypatch.setattr(growth, "SYMBOLS", (2, 4, 6))
     monkeypatch.setattr(growth, "OF_SYMBOLS", 3)
