@@ -79,7 +79,7 @@ def test_the_functions_zip_holds_no_secret(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", PLANTED)
 def test_a_key_planted_in_the_functions_zip_is_found(tmp_path: Path, kind: str) -> None:
     shutil.copytree(ROOT / "function", tmp_path / "function")
-    (tmp_path / "function" / "trader" / "keys.py").write_text(f'"""Not to be."""\n{PLANTED[kind]}\n')
+    (tmp_path / "function" / "trader" / "keys.py").write_text(f'"""Not to be."""\n# {PLANTED[kind]}\n')
     path = package(tmp_path / "function", tmp_path / "function.zip")
     assert Finding("function.zip/trader/keys.py", 2, kind) in list(scan_secrets.in_zip(path))
 
@@ -89,7 +89,7 @@ def test_only_code_and_its_data_get_into_the_functions_zip(tmp_path: Path) -> No
     for name in (".env", "terraform.tfvars", "key.pem", "account.json", "trader/.aws.py"):
         (tmp_path / "function" / name).write_text("secret")
     with zipfile.ZipFile(package(tmp_path / "function", tmp_path / "function.zip")) as archive:
-        assert {Path(name).suffix for name in archive.namelist()} == {".py", ".csv", ".gz", ".so", ".sha256"}
+        assert {Path(name).suffix for name in archive.namelist()} == {".py", ".pyc", ".csv", ".gz", ".so", ".sha256"}
         assert "trader/.aws.py" not in archive.namelist()
 
 
