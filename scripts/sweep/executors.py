@@ -149,14 +149,17 @@ class Workers:
         queue = _Queue(tasks)
         deaths: Counter[str] = Counter()
         under_way: dict[Future[Any], tuple[Lane, str, T]] = {}
+        finished: list[tuple[str, Any]] = []
         while True:
             for lane in self._free(under_way.values()):
                 if (task := queue.take(is_alone=not under_way)) is None:
                     break
                 under_way[lane.submit(function, task[1])] = (lane, *task)
+            yield from finished  # while the workers work
+            finished.clear()
             if not under_way:
                 return
-            queue.look_ahead()  # while the workers work
+            queue.look_ahead()
             done, _ = wait(under_way, timeout=CHECK_S, return_when=FIRST_COMPLETED)
             self._check_at_times()
             for future in done:
@@ -167,7 +170,7 @@ class Workers:
                 elif result is SUSPECTED:
                     queue.put_aside(name, argument)
                 else:
-                    yield name, result
+                    finished.append((name, result))
 
     def _check_at_times(self) -> None:
         if time.monotonic() - self._checked_s >= CHECK_S:

@@ -16,8 +16,8 @@ from trader.model import Engine
 FITS = {Engine.PROPHET: (10, 50), Engine.MAP: (1_000, 20_000)}
 """The fits of a task, by engine: as few as are worth a task, and as many as take a second or two."""
 
-TASKS_A_WORKER = 4
-"""The number of tasks for each worker that tasks are made smaller for, so that none is idle at the end for long."""
+TASKS_A_WORKER = 16
+"""The number of tasks for each worker that tasks are made smaller for: half a task is what one is idle at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

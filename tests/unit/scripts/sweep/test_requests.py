@@ -76,9 +76,9 @@ def test_tasks_differ_by_a_request_at_most() -> None:
 
 
 def test_many_workers_get_smaller_tasks_but_none_that_is_not_worth_it() -> None:
-    some = [request(100) for _ in range(1_000)]
+    some = [request(100) for _ in range(4_000)]
     least, most = FITS[Engine.MAP]
-    assert requests.choose_size(some, 10)[Engine.MAP] == 100_000 // 40
+    assert requests.choose_size(some, 10)[Engine.MAP] == 400_000 // (10 * requests.TASKS_A_WORKER)
     assert requests.choose_size(some, 1)[Engine.MAP] == most
     assert requests.choose_size(some, 1_000)[Engine.MAP] == least
 
