@@ -53,6 +53,7 @@ DECIMALS = 9
 
 
 CENT, HUNDREDTH_OF_CENT = Decimal("0.01"), Decimal("0.0001")
+"""The two ticks; see tick_usd, which is called for each symbol and bar."""
 
 
 def tick_usd(price_usd: float) -> Decimal:

@@ -163,13 +163,13 @@ class PanelCloses(KnownCloses):
     @cached_property
     def _last_bars(self) -> Mapping[str, datetime]:
         """The last bar of every symbol: whoever asks for one's asks for all."""
-        known = {symbol: last_bar(self._others, symbol) for symbol in self._others if symbol in self._symbols}
+        known = {symbol: last_bar(self._others, symbol) for symbol in self._others}
         return known | self._ranks.last_bars(self._row, [each for each in self._symbols if each not in known])
 
     @cached_property
     def _last_usd(self) -> Mapping[str, float]:
         """The last close of every symbol."""
-        known = {symbol: last_usd(self._others, symbol) for symbol in self._others if symbol in self._symbols}
+        known = {symbol: last_usd(self._others, symbol) for symbol in self._others}
         return known | self._ranks.last_usd(self._row, [each for each in self._symbols if each not in known])
 
     def _require(self, symbol: str) -> None:

@@ -21,19 +21,15 @@ def compile_tree(python: Path, tree: Path) -> None:
 
     Raises LayerError if a file cannot be compiled.
     """
-    command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "0"]
-    command += ["--invalidation-mode", "unchecked-hash", "-s", str(tree.parent), str(tree)]
-    _call(command)
+    _compile_all(python, tree, tree.parent, "unchecked-hash", workers=0)
 
 
 def compile_checked(python: Path, tree: Path) -> None:
     """Write __pycache__ for a whole tree as compile_tree does, but so that Python notices if a source has changed.
 
-    Raises LayerError if a file cannot be compiled.
+    Paths are relative to the tree. Raises LayerError if a file cannot be compiled.
     """
-    command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", "1"]
-    command += ["--invalidation-mode", "checked-hash", "-s", str(tree), str(tree)]
-    _call(command)
+    _compile_all(python, tree, tree, "checked-hash", workers=1)  # one worker: the same bytes each time
 
 
 def compile_bare(python: Path, tree: Path, documented: Sequence[str] = ()) -> None:
@@ -42,6 +38,12 @@ def compile_bare(python: Path, tree: Path, documented: Sequence[str] = ()) -> No
     `documented` are paths below the tree that keep their docstrings. Raises LayerError if a file cannot be compiled.
     """
     _call([str(python), "-I", bare.__file__, str(tree), *documented])
+
+
+def _compile_all(python: Path, tree: Path, root: Path, mode: str, *, workers: int) -> None:
+    """Compile a tree on so many cores, 0 for all, with paths relative to `root`; `mode` is as PEP 552 names it."""
+    command = [str(python), "-I", "-m", "compileall", "-q", "-f", "-j", str(workers)]
+    _call([*command, "--invalidation-mode", mode, "-s", str(root), str(tree)])
 
 
 def _call(command: Sequence[str]) -> None:

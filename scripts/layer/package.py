@@ -72,7 +72,7 @@ def main() -> None:
     """Write the zip and print its size and hash."""
     with console.plain_errors(interrupted="interrupted; layer/dist is unchanged"):
         written = package()
-        size, count = written.stat().st_size, len(contents()) + len(find_rules())  # bytecode is made of them
+        size, count = written.stat().st_size, len(contents()) + len(find_rules())  # without their bytecode
         if console.flag("JSON"):
             report = {"zip": shorten_path(written), "sha256": sha256(written), "files": count, "bytes": size}
             console.print_json(report)
